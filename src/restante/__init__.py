@@ -1,0 +1,3 @@
+"""Restante: a self-hosted, programmable mail platform."""
+
+__version__ = "0.1.0"

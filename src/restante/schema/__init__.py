@@ -1,0 +1,1 @@
+"""Tables, connection types and prepared statements; no logic."""

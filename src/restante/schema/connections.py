@@ -1,0 +1,28 @@
+"""Connection types: what a core function may do shows in its first parameter."""
+
+from collections.abc import Callable
+from typing import Any, NewType, TypeVar
+
+from sqlalchemy import Connection
+
+ReadConn = Connection
+WriteConn = NewType("WriteConn", Connection)
+"""A connection inside a write transaction. Passing a ``ReadConn`` where one is wanted fails ``mypy --strict``."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def scanning(fn: F) -> F:
+    """Mark a reading function that may take over a millisecond: ``Database.read`` runs it off the event loop."""
+    fn.__dict__["is_scanning"] = True
+    return fn
+
+
+def is_scanning(fn: Callable[..., Any]) -> bool:
+    """Whether ``fn`` was marked with ``scanning``."""
+    return bool(getattr(fn, "is_scanning", False))
+
+
+def touch(conn: Connection, account_id: int) -> None:
+    """Note that ``account_id`` changed: the engine publishes one signal for it after the commit."""
+    conn.info.setdefault("touched", set()).add(int(account_id))

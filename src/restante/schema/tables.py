@@ -1,0 +1,260 @@
+"""Every table. Times are microseconds since 1970 (UTC), truth values 0 or 1, JSON is text: plain types on every engine.
+
+Each tenant's row names its account first, so that the data can be spread by account. Numbers that readers follow
+(events, UIDs, modseqs) come from counter columns updated in the transaction that uses them.
+"""
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+from sqlalchemy.schema import UniqueConstraint
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite's rowid alias must be spelled INTEGER; elsewhere an id has 64 bits.
+Id = BigInteger().with_variant(Integer, "sqlite")
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("public_id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("status", Text, nullable=False),  # active | suspended
+    Column("quota_bytes", BigInteger),  # null: no limit
+    Column("used_bytes", BigInteger, nullable=False, default=0),
+    Column("event_number", BigInteger, nullable=False, default=0),  # the last one given out
+    Column("created_at", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+domains = Table(
+    "domains",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("name", Text, nullable=False, unique=True),  # lower case, IDNA A-label form
+    Column("approved_at", BigInteger),  # null: the operator has not agreed yet
+    Column("dns_status", Text, nullable=False),  # pending | verified | forced
+    Column("dns_token", Text, nullable=False),  # the value that proves ownership in a TXT record
+    Column("dns_checked_at", BigInteger),
+    Column("catch_all_mailbox_id", BigInteger),
+    Column("created_by", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "account_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+dkim_keys = Table(
+    "dkim_keys",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("domain_id", ForeignKey(domains.c.id), nullable=False),
+    Column("selector", Text, nullable=False),
+    Column("algorithm", Text, nullable=False),  # rsa-sha256 | ed25519-sha256
+    Column("private_key", Text, nullable=False),  # sealed with the instance secret
+    Column("public_key", Text, nullable=False),  # base64 of the DER form, as in the p= tag
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("domain_id", "selector"),
+    sqlite_autoincrement=True,
+)
+
+mailboxes = Table(
+    "mailboxes",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("domain_id", ForeignKey(domains.c.id), nullable=False),
+    Column("address", Text, nullable=False, unique=True),  # normalised: lower case, A-label domain
+    Column("public_id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False, default=""),
+    Column("role", Text, nullable=False),  # user | admin (operator of the instance)
+    Column("status", Text, nullable=False),  # active | disabled
+    Column("password_hash", Text),  # null: no login by password
+    Column("quota_bytes", BigInteger),
+    Column("used_bytes", BigInteger, nullable=False, default=0),
+    Column("messages", BigInteger, nullable=False, default=0),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "account_id", "id"),
+    Index(None, "domain_id"),
+    sqlite_autoincrement=True,
+)
+
+addresses = Table(  # where mail for an address goes: the one look-up that does not know its account yet
+    "addresses",
+    metadata,
+    Column("address", Text, primary_key=True),
+    Column("mailbox_id", ForeignKey(mailboxes.c.id), primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("domain_id", ForeignKey(domains.c.id), nullable=False),
+    Column("kind", Text, nullable=False),  # mailbox | alias
+    Column("may_send", SmallInteger, nullable=False, default=1),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "account_id", "domain_id"),
+    Index(None, "mailbox_id"),
+)
+
+folders = Table(
+    "folders",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("mailbox_id", ForeignKey(mailboxes.c.id), nullable=False),
+    Column("name", Text, nullable=False),  # INBOX, Sent, Work/2026
+    Column("role", Text),  # inbox sent drafts junk trash archive (RFC 6154); null: the user's own
+    Column("uid_validity", BigInteger, nullable=False),
+    Column("uid_next", BigInteger, nullable=False),
+    Column("modseq", BigInteger, nullable=False),  # HIGHESTMODSEQ, RFC 7162
+    Column("messages", BigInteger, nullable=False, default=0),
+    Column("unseen", BigInteger, nullable=False, default=0),
+    Column("size_bytes", BigInteger, nullable=False, default=0),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("account_id", "mailbox_id", "name"),
+    sqlite_autoincrement=True,
+)
+
+contents = Table(  # the bytes of a message, once per account, however many of its mailboxes hold it
+    "contents",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("uses", BigInteger, nullable=False),  # rows of messages that point here
+    Column("unused_at", BigInteger),  # when uses fell to 0; swept after the grace time
+    Column("created_at", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),  # of the received bytes
+    Column("sha256", LargeBinary, nullable=False),  # of the received bytes
+    Column("blob_key", Text),  # where the bytes are when they are not in this row
+    Column("structure", LargeBinary, nullable=False),  # mail.structure: parts, offsets, envelope
+    Column("folded", LargeBinary, nullable=False),  # zstd of the folded text that search sees
+    Column("raw", LargeBinary),  # zstd of the received bytes; null: in the blob store
+    Index("ix_contents_unused", "account_id", "unused_at"),
+    Index(None, "blob_key"),
+    sqlite_autoincrement=True,
+)
+
+messages = Table(  # one message in one mailbox; its id stays when it moves to another folder
+    "messages",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("mailbox_id", ForeignKey(mailboxes.c.id), nullable=False),
+    Column("folder_id", ForeignKey(folders.c.id), nullable=False),
+    Column("uid", BigInteger, nullable=False),
+    Column("modseq", BigInteger, nullable=False),
+    Column("content_id", ForeignKey(contents.c.id), nullable=False),
+    Column("public_id", LargeBinary, nullable=False),  # 16 bytes of a version 7 UUID
+    Column("flags", Integer, nullable=False),  # bits of core.messages.Flag
+    Column("keywords", Text, nullable=False, default=""),  # further flags, separated by one space
+    Column("size_bytes", BigInteger, nullable=False),  # of the trace headers and the received bytes
+    Column("received_at", BigInteger, nullable=False),  # INTERNALDATE
+    Column("sent_at", BigInteger),  # the Date header
+    Column("attachments", Integer, nullable=False),
+    Column("thread_key", BigInteger, nullable=False),
+    Column("message_id_header", Text),  # with its angle brackets
+    Column("envelope_sender", Text, nullable=False),  # "" is the null reverse-path
+    Column("envelope_recipient", Text, nullable=False),
+    Column("from_name", Text, nullable=False),
+    Column("from_email", Text, nullable=False),
+    Column("recipients", Text, nullable=False),  # JSON [[name, email], ...] of To
+    Column("subject", Text, nullable=False),
+    Column("preview", Text, nullable=False),
+    Column("trace", LargeBinary, nullable=False),  # Return-Path, Delivered-To, Received: put in front when read
+    UniqueConstraint("account_id", "folder_id", "uid"),
+    Index("ix_messages_modseq", "account_id", "folder_id", "modseq"),
+    Index("uq_messages_public_id", "account_id", "public_id", unique=True),
+    Index("ix_messages_content", "account_id", "content_id"),
+    sqlite_autoincrement=True,
+)
+
+expunged = Table(  # UIDs that left a folder, for QRESYNC's VANISHED (RFC 7162 §3.2.10)
+    "expunged",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("folder_id", BigInteger, primary_key=True),
+    Column("modseq", BigInteger, primary_key=True),
+    Column("uid", BigInteger, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+events = Table(  # the durable log: one row a fact, written in the transaction that caused it
+    "events",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("version", SmallInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("mailbox_id", BigInteger),
+    Column("body", Text, nullable=False),  # JSON object
+    sqlite_with_rowid=False,
+)
+
+jobs = Table(  # background work, at least once
+    "jobs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", BigInteger),  # null: of the instance
+    Column("kind", Text, nullable=False),
+    Column("payload", Text, nullable=False),  # JSON object
+    Column("unique_key", Text, unique=True),  # at most one waiting job has it
+    Column("run_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("lease_until", BigInteger, nullable=False, default=0),
+    Column("lease_owner", Text),
+    Column("last_error", Text),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "run_at", "id"),
+    sqlite_autoincrement=True,
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("mailbox_id", BigInteger),  # null: not tied to one mailbox
+    Column("dialect", Text, nullable=False),  # mail-api mailcare temp-mail mailtrigger trekmail native
+    Column("kind", Text, nullable=False),  # admin | user
+    Column("prefix", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("rate_limit", Integer),  # requests a minute; null: the dialect's own limits; 0: none
+    Column("is_active", SmallInteger, nullable=False, default=1),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_used_at", BigInteger),
+    Column("expires_at", BigInteger),
+    Index(None, "account_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+permissions = Table(  # grants of the Mail API's model: one user, one permission, one domain
+    "permissions",
+    metadata,
+    Column("mailbox_id", ForeignKey(mailboxes.c.id), primary_key=True),
+    Column("domain_id", ForeignKey(domains.c.id), primary_key=True),
+    Column("permission", Text, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),  # of the mailbox
+    Column("created_at", BigInteger, nullable=False),
+)
+
+index_queue = Table(  # messages whose place in the search index is to be made anew (or taken out: no such row any more)
+    "index_queue",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", BigInteger, nullable=False),
+    Column("message_id", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
