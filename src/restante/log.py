@@ -1,0 +1,166 @@
+"""The structured log: an event's name and its fields, as text for people or as JSON lines for programs.
+
+``log = logger(__name__)``, then ``log.info("delivered", message_id=7, ms=3)``. Bodies, subjects, passwords and
+tokens are never fields; the names in ``HIDDEN`` are blanked should one slip in. Control characters are escaped, long values cut.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+HIDDEN = frozenset(
+    {"authorization", "body", "credential", "cookie", "html", "password", "raw", "secret", "subject", "token"}
+)
+MAX_VALUE = 1000  # characters
+
+_context: ContextVar[dict[str, object] | None] = ContextVar("log_context", default=None)
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class Logger:
+    """A named source of events; fields are plain values."""
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, **fields: object) -> None:
+        """For those who look for an error."""
+        self._emit(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Something an operator may want to read."""
+        self._emit(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Something an operator should read."""
+        self._emit(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Something an operator should act on."""
+        self._emit(logging.ERROR, event, fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        """As ``error``, with the traceback of the exception being handled."""
+        self._emit(logging.ERROR, event, fields, traceback=True)
+
+    def is_enabled(self, level: str) -> bool:
+        """Whether events of ``level`` are shown at all."""
+        return self._logger.isEnabledFor(_LEVELS[level])
+
+    def _emit(self, level: int, event: str, fields: dict[str, object], *, traceback: bool = False) -> None:
+        if self._logger.isEnabledFor(level):
+            merged = {**(_context.get() or {}), **fields}
+            self._logger.log(level, event, extra={"fields": merged}, exc_info=traceback, stacklevel=3)
+
+
+def logger(name: str) -> Logger:
+    """The log of a module: ``log = logger(__name__)``."""
+    return Logger(name)
+
+
+@contextmanager
+def bound(**fields: object) -> Iterator[None]:
+    """Add ``fields`` (``connection=...``, ``request=...``) to every event of this task inside the block."""
+    mark = _context.set({**(_context.get() or {}), **fields})
+    try:
+        yield
+    finally:
+        _context.reset(mark)
+
+
+def bind(**fields: object) -> None:
+    """As ``bound``, until the current task ends."""
+    _context.set({**(_context.get() or {}), **fields})
+
+
+def trace() -> dict[str, object]:
+    """The fields that are bound here, for work handed to another task."""
+    return dict(_context.get() or {})
+
+
+def configure(format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:  # noqa: A002 - the setting's name
+    """Send every log of this process to ``stream`` (standard error); replaces what was configured before."""
+    stream = stream or sys.stderr
+    as_text = format == "text" or (format == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)  # other people's libraries
+    logging.getLogger("restante").setLevel(_LEVELS[level])
+    logging.raiseExceptions = False  # a full disk under the log must not become noise on standard error
+
+
+def escape(text: str) -> str:
+    """``text`` in one line that no terminal takes for a command: control and unprintable characters escaped, cut."""
+    if len(text) > MAX_VALUE:
+        text = text[:MAX_VALUE] + "..."
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def _value(name: str, value: object) -> object:
+    if name in HIDDEN:
+        return "[hidden]"
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, bytes):
+        value = value[: MAX_VALUE + 1].decode("latin-1")
+    return escape(str(value))
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: _value(name, value) for name, value in getattr(record, "fields", {}).items()}
+
+
+def _moment(record: logging.LogRecord) -> datetime:
+    return datetime.fromtimestamp(record.created, UTC)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, source, event, then the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = _fields(record)
+        line = {
+            "time": _moment(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "source": record.name,
+            "event": escape(record.getMessage()),
+        }
+        line |= {(name if name not in line else f"{name}_"): value for name, value in fields.items()}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, allow_nan=False, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """``12:00:01.250 info  smtp.session  delivered  message_id=7 ms=3``"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        parts = [
+            f"{_moment(record).astimezone():%H:%M:%S}.{int(record.msecs):03d}",
+            f"{record.levelname.lower():7}",
+            escape(record.getMessage()),
+        ]
+        parts += [f"{name}={_quoted(value)}" for name, value in _fields(record).items()]
+        line = " ".join(parts)
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return f'"{text}"' if " " in text or not text else text
