@@ -1,5 +1,5 @@
 # ruff: noqa: RUF009 - the calls in the dataclasses below are dataclasses.field with our metadata
-"""Settings: one definition each, for the commented TOML file, the ``RESTANTE_*`` variables, the flags, the documentation.
+"""Settings: one definition each, for the commented TOML file, ``RESTANTE_*`` variables, flags and documentation.
 
 A value comes from (later wins): the default here, the TOML file, the environment, a flag. Whatever is wrong is one line
 that names its place, its key and what is allowed (``ConfigError``).
@@ -379,7 +379,7 @@ def load(
     """Read the settings: defaults, then ``file``, then ``environ`` (the process's own by default), then ``overrides``.
 
     ``overrides`` maps dotted keys (``http.listen``) to texts or values; None stands for "not given". Without
-    ``file`` the one named by ``RESTANTE_CONFIG`` is read, else ``restante.toml`` of the current directory if there is one.
+    ``file`` the one named by ``RESTANTE_CONFIG`` is read, else ``restante.toml`` of the current directory, if any.
     Raises ``ConfigError``.
     """
     environ = os.environ if environ is None else environ

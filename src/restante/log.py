@@ -1,7 +1,8 @@
 """The structured log: an event's name and its fields, as text for people or as JSON lines for programs.
 
 ``log = logger(__name__)``, then ``log.info("delivered", message_id=7, ms=3)``. Bodies, subjects, passwords and
-tokens are never fields; the names in ``HIDDEN`` are blanked should one slip in. Control characters are escaped, long values cut.
+tokens are never fields; the names in ``HIDDEN`` are blanked should one slip in. Control characters are escaped,
+long values cut.
 """
 
 import json
