@@ -1,0 +1,276 @@
+"""Domains: whose they are, whether the operator approved them, whether DNS proves them.
+
+A domain counts as local (mail for it is taken) only when it is approved **and** its DNS status is ``verified`` or
+``forced``: a tenant who adds somebody else's domain gets none of its mail.
+"""
+
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import RowMapping, delete, func, insert, select, update
+
+from restante import clock
+from restante.core import events, mailboxes
+from restante.errors import Conflict, Invalid, NotFound
+from restante.ids import AccountId, DomainId, MailboxId
+from restante.mail import address as addresses
+from restante.schema import tables
+from restante.schema.connections import ReadConn, WriteConn
+
+UNAPPROVED_LIFETIME = timedelta(days=30)
+
+DnsStatus = Literal["pending", "verified", "forced"]
+
+_D = tables.domains.c
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One domain; ``created_by`` is the address of whoever signed up with it."""
+
+    id: DomainId
+    account_id: AccountId
+    name: str
+    approved_at: datetime | None
+    dns_status: DnsStatus
+    dns_token: str
+    dns_checked_at: datetime | None
+    catch_all_mailbox_id: MailboxId | None
+    created_by: str | None
+    created_at: datetime
+
+    @property
+    def is_approved(self) -> bool:
+        """Whether the operator agreed."""
+        return self.approved_at is not None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether mail for it is ours."""
+        return self.approved_at is not None and self.dns_status in ("verified", "forced")
+
+
+@dataclass(frozen=True, slots=True)
+class DkimKey:
+    """A signing key: the private half sealed by the vault, the public half as in the ``p=`` tag (RFC 6376 §3.6.1)."""
+
+    selector: str
+    algorithm: Literal["rsa-sha256", "ed25519-sha256"]
+    private_key: str
+    public_key: str
+
+
+def normalise_name(name: str) -> str:
+    """A domain name in stored form: lower case, IDNA A-labels, no final dot; Invalid ``invalid_domain``."""
+    try:
+        found = addresses.split(addresses.normalise("x@" + name.strip().removesuffix(".")))[1]
+    except Invalid as error:
+        raise Invalid(
+            f"{name!r} is not a domain name.", code="invalid_domain", details={"domain": "invalid"}
+        ) from error
+    if found.startswith("["):
+        raise Invalid("An address literal is not a domain.", code="invalid_domain", details={"domain": "invalid"})
+    return found
+
+
+def add(
+    conn: WriteConn,
+    account_id: AccountId,
+    name: str,
+    now: datetime,
+    created_by: str | None = None,
+    approved: bool = True,
+    dns_status: DnsStatus = "pending",
+) -> Domain:
+    """Add a domain to an account: approved at once unless it came by a signup, proved by DNS later.
+
+    Errors: Invalid ``invalid_domain``, NotFound ``account_not_found``, Conflict ``domain_exists`` (any account's).
+    """
+    wanted = normalise_name(name)
+    if conn.execute(select(tables.accounts.c.id).where(tables.accounts.c.id == account_id)).first() is None:
+        raise NotFound("There is no such account.", code="account_not_found")
+    if find_by_name(conn, wanted) is not None:
+        raise Conflict(f"The domain {wanted} is here already.", code="domain_exists")
+    moment = clock.to_micros(now)
+    row = insert(tables.domains).values(
+        account_id=account_id,
+        name=wanted,
+        approved_at=moment if approved else None,
+        dns_status=dns_status,
+        dns_token=secrets.token_hex(16),
+        created_by=created_by,
+        created_at=moment,
+    )
+    domain_id = DomainId(conn.execute(row.returning(_D.id)).scalar_one())
+    body = {"domain": wanted, "approved": approved, "dns_status": dns_status}
+    events.record(conn, account_id, "domain.added", body, now=now)
+    return get(conn, account_id, domain_id)
+
+
+def list_domains(conn: ReadConn, account_id: AccountId) -> list[Domain]:
+    """The domains of an account by name."""
+    rows = conn.execute(select(tables.domains).where(_D.account_id == account_id).order_by(_D.name)).mappings()
+    return [_domain(row) for row in rows]
+
+
+def list_all(conn: ReadConn) -> list[Domain]:
+    """Every domain of the instance by name (for the operator)."""
+    return [_domain(row) for row in conn.execute(select(tables.domains).order_by(_D.name)).mappings()]
+
+
+def list_pending(conn: ReadConn) -> list[Domain]:
+    """The domains of all accounts that wait for the operator, oldest first, with ``created_by``."""
+    statement = select(tables.domains).where(_D.approved_at.is_(None)).order_by(_D.created_at, _D.id)
+    return [_domain(row) for row in conn.execute(statement).mappings()]
+
+
+def list_unproved(conn: ReadConn, limit: int) -> list[Domain]:
+    """Domains whose DNS proof is open, those not asked for longest first (for the instance's checking job)."""
+    asked = func.coalesce(_D.dns_checked_at, 0)
+    statement = select(tables.domains).where(_D.dns_status == "pending").order_by(asked, _D.id).limit(limit)
+    return [_domain(row) for row in conn.execute(statement).mappings()]
+
+
+def get(conn: ReadConn, account_id: AccountId, domain_id: DomainId) -> Domain:
+    """The domain; NotFound ``domain_not_found``."""
+    statement = select(tables.domains).where(_D.account_id == account_id, _D.id == domain_id)
+    row = conn.execute(statement).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such domain.", code="domain_not_found")
+    return _domain(row)
+
+
+def find(conn: ReadConn, account_id: AccountId, name: str) -> Domain | None:
+    """The account's domain of that name; nonsense finds nothing."""
+    found = find_by_name(conn, name)
+    return found if found is not None and found.account_id == account_id else None
+
+
+def find_by_name(conn: ReadConn, name: str) -> Domain | None:
+    """The domain of that name, whatever its account (for the operator, and to see whether a name is free)."""
+    try:
+        wanted = normalise_name(name)
+    except Invalid:
+        return None
+    row = conn.execute(select(tables.domains).where(_D.name == wanted)).mappings().one_or_none()
+    return None if row is None else _domain(row)
+
+
+def approve(conn: WriteConn, account_id: AccountId, domain_id: DomainId, key: DkimKey | None, now: datetime) -> Domain:
+    """Note the operator's consent and keep the domain's signing key with it.
+
+    Errors: NotFound ``domain_not_found``, Conflict ``domain_already_active``. It proves nothing: the DNS status stays.
+    """
+    domain = get(conn, account_id, domain_id)
+    if domain.is_approved:
+        raise Conflict(f"The domain {domain.name} is active already.", code="domain_already_active")
+    statement = update(tables.domains).where(_D.account_id == account_id, _D.id == domain_id)
+    conn.execute(statement.values(approved_at=clock.to_micros(now)))
+    if key is not None:
+        add_key(conn, account_id, domain_id, key, now)
+    events.record(conn, account_id, "domain.approved", {"domain": domain.name}, now=now)
+    return get(conn, account_id, domain_id)
+
+
+def add_key(conn: WriteConn, account_id: AccountId, domain_id: DomainId, key: DkimKey, now: datetime) -> None:
+    """Keep a signing key; Conflict ``selector_exists``."""
+    domain = get(conn, account_id, domain_id)
+    k = tables.dkim_keys.c
+    if conn.execute(select(k.id).where(k.domain_id == domain_id, k.selector == key.selector)).first() is not None:
+        raise Conflict(f"{domain.name} has a key {key.selector} already.", code="selector_exists")
+    conn.execute(
+        insert(tables.dkim_keys).values(
+            account_id=account_id,
+            domain_id=domain_id,
+            selector=key.selector,
+            algorithm=key.algorithm,
+            private_key=key.private_key,
+            public_key=key.public_key,
+            created_at=clock.to_micros(now),
+        )
+    )
+
+
+def list_keys(conn: ReadConn, account_id: AccountId, domain_id: DomainId) -> list[DkimKey]:
+    """The signing keys of a domain, newest first."""
+    k = tables.dkim_keys.c
+    statement = select(tables.dkim_keys).where(k.account_id == account_id, k.domain_id == domain_id)
+    rows = conn.execute(statement.order_by(k.id.desc())).mappings()
+    return [DkimKey(row["selector"], row["algorithm"], row["private_key"], row["public_key"]) for row in rows]
+
+
+def set_dns_status(
+    conn: WriteConn, account_id: AccountId, domain_id: DomainId, status: DnsStatus, now: datetime
+) -> Domain:
+    """Note the outcome of a DNS check, or that the operator forces the domain; a repeat only moves the check's time."""
+    before = get(conn, account_id, domain_id)
+    statement = update(tables.domains).where(_D.account_id == account_id, _D.id == domain_id)
+    conn.execute(statement.values(dns_status=status, dns_checked_at=clock.to_micros(now)))
+    if before.dns_status != status:
+        body = {"domain": before.name, "dns_status": status}
+        events.record(conn, account_id, "domain.dns_status_set", body, now=now)
+    return get(conn, account_id, domain_id)
+
+
+def set_catch_all(
+    conn: WriteConn, account_id: AccountId, domain_id: DomainId, mailbox_id: MailboxId | None, now: datetime
+) -> Domain:
+    """Send mail for unknown addresses of the domain to a mailbox of the account; None refuses such mail again."""
+    domain = get(conn, account_id, domain_id)
+    address = None if mailbox_id is None else mailboxes.get(conn, account_id, mailbox_id).address
+    if domain.catch_all_mailbox_id == mailbox_id:
+        return domain
+    statement = update(tables.domains).where(_D.account_id == account_id, _D.id == domain_id)
+    conn.execute(statement.values(catch_all_mailbox_id=mailbox_id))
+    body: dict[str, Any] = {"domain": domain.name, "mailbox": address}
+    events.record(conn, account_id, "domain.catch_all_set", body, mailbox_id=mailbox_id, now=now)
+    return get(conn, account_id, domain_id)
+
+
+def remove(conn: WriteConn, account_id: AccountId, domain_id: DomainId, now: datetime, force: bool = False) -> None:
+    """Delete the domain with its keys, aliases and grants; with its mailboxes and their mail when ``force``.
+
+    Without ``force`` mailboxes that hold no message go too; Conflict ``domain_not_empty`` when one holds any.
+    """
+    domain = get(conn, account_id, domain_id)
+    for mailbox in mailboxes.list_mailboxes(conn, account_id, domain_id):
+        try:
+            mailboxes.remove(conn, account_id, mailbox.id, now, force)
+        except Conflict as error:
+            message = f"The domain {domain.name} has mail in {mailbox.address}."
+            raise Conflict(message, code="domain_not_empty") from error
+    for table in (tables.addresses, tables.permissions, tables.dkim_keys):
+        conn.execute(delete(table).where(table.c.domain_id == domain_id))
+    conn.execute(delete(tables.domains).where(_D.account_id == account_id, _D.id == domain_id))
+    events.record(conn, account_id, "domain.removed", {"domain": domain.name}, now=now)
+
+
+def expire_unapproved(conn: WriteConn, now: datetime) -> list[str]:
+    """Remove domains that nobody approved in 30 days, with their mailboxes; returns their names.
+
+    At most 100 in one call: the job that runs it daily gets to the rest.
+    """
+    limit = clock.to_micros(now - UNAPPROVED_LIFETIME)
+    statement = select(tables.domains).where(_D.approved_at.is_(None), _D.created_at <= limit)
+    rows = conn.execute(statement.order_by(_D.created_at).limit(100)).mappings().all()
+    for row in rows:
+        remove(conn, AccountId(row["account_id"]), DomainId(row["id"]), now, True)
+    return [row["name"] for row in rows]
+
+
+def _domain(row: RowMapping) -> Domain:
+    catch_all = row["catch_all_mailbox_id"]
+    return Domain(
+        id=DomainId(row["id"]),
+        account_id=AccountId(row["account_id"]),
+        name=row["name"],
+        approved_at=clock.optional_from_micros(row["approved_at"]),
+        dns_status=row["dns_status"],
+        dns_token=row["dns_token"],
+        dns_checked_at=clock.optional_from_micros(row["dns_checked_at"]),
+        catch_all_mailbox_id=None if catch_all is None else MailboxId(catch_all),
+        created_by=row["created_by"],
+        created_at=clock.from_micros(row["created_at"]),
+    )

@@ -1,0 +1,382 @@
+"""Mailboxes and their aliases: one address's store, and the further addresses that route to it.
+
+An address is unique on the instance through its domain, which belongs to one account. An alias may lead to several
+mailboxes of that account; a mailbox's own address leads to it alone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, cast
+from uuid import UUID
+
+from sqlalchemy import RowMapping, Select, delete, func, insert, literal, select, update
+
+from restante import clock, ids
+from restante.core import events, folders
+from restante.errors import Conflict, Invalid, LimitExceeded, NotFound
+from restante.ids import AccountId, DomainId, MailboxId
+from restante.mail import address as addresses
+from restante.schema import tables
+from restante.schema.connections import ReadConn, WriteConn
+
+MAX_NAME_CHARS = 255
+MAX_ALIAS_TARGETS = 100
+
+Role = Literal["user", "admin"]
+Status = Literal["active", "disabled"]
+
+_M = tables.mailboxes.c
+_A = tables.addresses.c
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One mailbox with its counters; never its password."""
+
+    id: MailboxId
+    account_id: AccountId
+    domain_id: DomainId
+    address: str
+    public_id: UUID
+    name: str
+    role: Role
+    status: Status
+    has_password: bool
+    quota_bytes: int | None
+    used_bytes: int
+    messages: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A further address of a mailbox; one row for each mailbox that it leads to."""
+
+    address: str
+    mailbox_id: MailboxId
+    mailbox_address: str
+    domain_id: DomainId
+    may_send: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What a password is checked against."""
+
+    mailbox: Mailbox
+    password_hash: str | None
+    is_account_active: bool
+
+
+def create(
+    conn: WriteConn,
+    account_id: AccountId,
+    address: str,
+    now: datetime,
+    name: str = "",
+    role: Role = "user",
+    password_hash: str | None = None,
+    quota_bytes: int | None = None,
+) -> Mailbox:
+    """Add an active mailbox with its default folders, in a domain of the account (approved or not).
+
+    Errors: Invalid (address, name, quota), NotFound ``domain_not_found``, Conflict ``address_exists``.
+    """
+    wanted = addresses.normalise(address)
+    _require_name(name)
+    _require_quota(quota_bytes)
+    domain_id = _domain_of(conn, account_id, wanted)
+    if conn.execute(select(_A.mailbox_id).where(_A.address == wanted)).first() is not None:
+        raise Conflict(f"The address {wanted} is in use.", code="address_exists")
+    moment = clock.to_micros(now)
+    row = insert(tables.mailboxes).values(
+        account_id=account_id,
+        domain_id=domain_id,
+        address=wanted,
+        public_id=str(ids.new_uuid()),
+        name=name,
+        role=role,
+        status="active",
+        password_hash=password_hash,
+        quota_bytes=quota_bytes,
+        created_at=moment,
+    )
+    mailbox_id = MailboxId(conn.execute(row.returning(_M.id)).scalar_one())
+    _add_address(conn, account_id, domain_id, wanted, mailbox_id, "mailbox", True, moment)
+    folders.create_defaults(conn, account_id, mailbox_id, now)
+    events.record(conn, account_id, "mailbox.created", {"address": wanted}, mailbox_id=mailbox_id, now=now)
+    return get(conn, account_id, mailbox_id)
+
+
+def list_mailboxes(conn: ReadConn, account_id: AccountId, domain_id: DomainId | None = None) -> list[Mailbox]:
+    """The mailboxes of an account by address, or of one of its domains."""
+    statement = select(tables.mailboxes).where(_M.account_id == account_id).order_by(_M.address)
+    if domain_id is not None:
+        statement = statement.where(_M.domain_id == domain_id)
+    return [_mailbox(row) for row in conn.execute(statement).mappings()]
+
+
+def list_all(conn: ReadConn) -> list[Mailbox]:
+    """Every mailbox of the instance by address (for the operator)."""
+    return [_mailbox(row) for row in conn.execute(select(tables.mailboxes).order_by(_M.address)).mappings()]
+
+
+def get(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId) -> Mailbox:
+    """The mailbox; NotFound ``mailbox_not_found``."""
+    return _mailbox(_row(conn, account_id, mailbox_id))
+
+
+def find(conn: ReadConn, account_id: AccountId, address: str) -> Mailbox | None:
+    """The account's mailbox with that address or alias; the oldest one of a shared alias. Nonsense finds nothing."""
+    found = [mailbox for mailbox in targets(conn, address) if mailbox.account_id == account_id]
+    return found[0] if found else None
+
+
+def targets(conn: ReadConn, address: str) -> list[Mailbox]:
+    """The mailboxes that an address or alias names, oldest first, whatever their account.
+
+    For edges that know an address and not yet its account: who gets to see them is ``core.access``'s to say.
+    """
+    try:
+        wanted = addresses.normalise(address)
+    except Invalid:
+        return []
+    statement = select(tables.mailboxes).join(tables.addresses, _A.mailbox_id == _M.id)
+    rows = conn.execute(statement.where(_A.address == wanted).order_by(_M.id)).mappings()
+    return [_mailbox(row) for row in rows]
+
+
+def find_login(conn: ReadConn, address: str) -> Login | None:
+    """The mailbox of exactly that address with what its password is checked against (an alias is no login)."""
+    try:
+        wanted = addresses.normalise(address)
+    except Invalid:
+        return None
+    statement = select(tables.mailboxes, tables.accounts.c.status.label("account_status"))
+    statement = statement.join(tables.accounts, tables.accounts.c.id == _M.account_id).where(_M.address == wanted)
+    row = conn.execute(statement).mappings().one_or_none()
+    if row is None:
+        return None
+    return Login(_mailbox(row), row["password_hash"], row["account_status"] == "active")
+
+
+def set_password(
+    conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, password_hash: str | None, now: datetime
+) -> Mailbox:
+    """Replace the password's hash; None ends logins by password."""
+    return _set(conn, account_id, mailbox_id, "mailbox.password_set", {"password_hash": password_hash}, now)
+
+
+def set_quota(
+    conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, quota_bytes: int | None, now: datetime
+) -> Mailbox:
+    """Limit the stored bytes; None takes the limit away."""
+    _require_quota(quota_bytes)
+    return _set(conn, account_id, mailbox_id, "mailbox.quota_set", {"quota_bytes": quota_bytes}, now)
+
+
+def set_role(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, role: Role, now: datetime) -> Mailbox:
+    """Make the mailbox's user an operator of the instance (``admin``) or an ordinary user."""
+    if role not in ("user", "admin"):
+        raise Invalid("A role is user or admin.", details={"role": "user or admin"})
+    return _set(conn, account_id, mailbox_id, "mailbox.role_set", {"role": role}, now)
+
+
+def disable(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, now: datetime) -> Mailbox:
+    """Stop logins and delivery; the mail stays."""
+    return _set(conn, account_id, mailbox_id, "mailbox.disabled", {"status": "disabled"}, now)
+
+
+def enable(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, now: datetime) -> Mailbox:
+    """Undo ``disable``."""
+    return _set(conn, account_id, mailbox_id, "mailbox.enabled", {"status": "active"}, now)
+
+
+def remove(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, now: datetime, force: bool = False) -> None:
+    """Delete the mailbox with its addresses, folders, tokens and grants; its messages too when ``force``.
+
+    Errors: NotFound ``mailbox_not_found``, Conflict ``mailbox_not_empty``. Bytes that no message uses any more are left
+    to the sweep.
+    """
+    mailbox = get(conn, account_id, mailbox_id)
+    kept = conn.execute(
+        select(func.count())
+        .select_from(tables.messages)
+        .where(tables.messages.c.account_id == account_id, tables.messages.c.mailbox_id == mailbox_id)
+    ).scalar_one()
+    if kept and not force:
+        raise Conflict(f"{mailbox.address} holds {kept} messages.", code="mailbox_not_empty")
+    if kept:
+        _remove_messages(conn, account_id, mailbox_id, now)
+    _remove_rows(conn, account_id, mailbox_id)
+    used = tables.accounts.c.used_bytes - mailbox.used_bytes
+    conn.execute(update(tables.accounts).where(tables.accounts.c.id == account_id).values(used_bytes=used))
+    events.record(conn, account_id, "mailbox.removed", {"address": mailbox.address}, mailbox_id=mailbox_id, now=now)
+
+
+def add_alias(
+    conn: WriteConn,
+    account_id: AccountId,
+    address: str,
+    mailbox_id: MailboxId,
+    now: datetime,
+    may_send: bool = True,
+) -> Alias:
+    """Let ``address`` lead to a mailbox too; call it again for further mailboxes behind the same alias.
+
+    Errors: Invalid, NotFound ``domain_not_found`` (of the alias) or ``mailbox_not_found``, Conflict ``address_exists``
+    (a mailbox's own address, or this very alias), LimitExceeded ``too_many_targets``.
+    """
+    wanted = addresses.normalise(address)
+    mailbox = get(conn, account_id, mailbox_id)
+    domain_id = _domain_of(conn, account_id, wanted)
+    there = conn.execute(select(_A.mailbox_id, _A.kind).where(_A.address == wanted)).all()
+    if any(row.kind == "mailbox" or row.mailbox_id == mailbox_id for row in there):
+        raise Conflict(f"The address {wanted} is in use.", code="address_exists")
+    if len(there) >= MAX_ALIAS_TARGETS:
+        raise LimitExceeded(f"An alias leads to {MAX_ALIAS_TARGETS} mailboxes at most.", code="too_many_targets")
+    moment = clock.to_micros(now)
+    _add_address(conn, account_id, domain_id, wanted, mailbox_id, "alias", may_send, moment)
+    body = {"address": wanted, "mailbox": mailbox.address}
+    events.record(conn, account_id, "alias.added", body, mailbox_id=mailbox_id, now=now)
+    return Alias(wanted, mailbox_id, mailbox.address, domain_id, may_send, clock.from_micros(moment))
+
+
+def list_aliases(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId | None = None) -> list[Alias]:
+    """The aliases of an account by address, or those of one mailbox."""
+    statement = select(tables.addresses, _M.address.label("mailbox_address")).join(
+        tables.mailboxes, _M.id == _A.mailbox_id
+    )
+    statement = statement.where(_A.account_id == account_id, _A.kind == "alias").order_by(_A.address, _A.mailbox_id)
+    if mailbox_id is not None:
+        statement = statement.where(_A.mailbox_id == mailbox_id)
+    return [_alias(row) for row in conn.execute(statement).mappings()]
+
+
+def remove_alias(
+    conn: WriteConn, account_id: AccountId, address: str, now: datetime, mailbox_id: MailboxId | None = None
+) -> None:
+    """Take an alias away, from all its mailboxes or from one; NotFound ``alias_not_found``."""
+    wanted = addresses.normalise(address)
+    statement = delete(tables.addresses).where(_A.account_id == account_id, _A.address == wanted, _A.kind == "alias")
+    if mailbox_id is not None:
+        statement = statement.where(_A.mailbox_id == mailbox_id)
+    if conn.execute(statement).rowcount == 0:
+        raise NotFound("There is no such alias.", code="alias_not_found")
+    events.record(conn, account_id, "alias.removed", {"address": wanted}, mailbox_id=mailbox_id, now=now)
+
+
+def _domain_of(conn: ReadConn, account_id: AccountId, address: str) -> DomainId:
+    name = addresses.split(address)[1]
+    d = tables.domains.c
+    found = conn.execute(select(d.id).where(d.name == name, d.account_id == account_id)).scalar_one_or_none()
+    if found is None:
+        raise NotFound(f"The domain {name} is not one of this account.", code="domain_not_found")
+    return DomainId(found)
+
+
+def _add_address(
+    conn: WriteConn,
+    account_id: AccountId,
+    domain_id: DomainId,
+    address: str,
+    mailbox_id: MailboxId,
+    kind: str,
+    may_send: bool,
+    moment: int,
+) -> None:
+    conn.execute(
+        insert(tables.addresses).values(
+            address=address,
+            mailbox_id=mailbox_id,
+            account_id=account_id,
+            domain_id=domain_id,
+            kind=kind,
+            may_send=int(may_send),
+            created_at=moment,
+        )
+    )
+
+
+def _set(
+    conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, event: str, values: dict[str, Any], now: datetime
+) -> Mailbox:
+    before = _row(conn, account_id, mailbox_id)
+    if any(before[key] != value for key, value in values.items()):
+        statement = update(tables.mailboxes).where(_M.account_id == account_id, _M.id == mailbox_id)
+        conn.execute(statement.values(**values))
+        body = {key: value for key, value in values.items() if key != "password_hash"}
+        events.record(conn, account_id, event, body, mailbox_id=mailbox_id, now=now)
+    return get(conn, account_id, mailbox_id)
+
+
+def _remove_messages(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, now: datetime) -> None:
+    m, c = tables.messages.c, tables.contents.c
+    mine = (m.account_id == account_id, m.mailbox_id == mailbox_id)
+    queued = cast("Select[Any]", select(literal(int(account_id)), m.id).where(*mine))
+    conn.execute(insert(tables.index_queue).from_select(["account_id", "message_id"], queued))
+    uses = select(func.count()).where(*mine, m.content_id == c.id).scalar_subquery()
+    touched = c.account_id == account_id, c.id.in_(select(m.content_id).where(*mine))
+    conn.execute(update(tables.contents).where(*touched).values(uses=c.uses - uses))
+    idle = update(tables.contents).where(*touched, c.uses == 0, c.unused_at.is_(None))
+    conn.execute(idle.values(unused_at=clock.to_micros(now)))
+    conn.execute(delete(tables.messages).where(*mine))
+
+
+def _remove_rows(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId) -> None:
+    f, x, d = tables.folders.c, tables.expunged.c, tables.domains.c
+    mine = select(f.id).where(f.account_id == account_id, f.mailbox_id == mailbox_id)
+    conn.execute(delete(tables.expunged).where(x.account_id == account_id, x.folder_id.in_(mine)))
+    for table in (tables.folders, tables.tokens, tables.permissions, tables.addresses):
+        conn.execute(delete(table).where(table.c.account_id == account_id, table.c.mailbox_id == mailbox_id))
+    catching = update(tables.domains).where(d.account_id == account_id, d.catch_all_mailbox_id == mailbox_id)
+    conn.execute(catching.values(catch_all_mailbox_id=None))
+    conn.execute(delete(tables.mailboxes).where(_M.account_id == account_id, _M.id == mailbox_id))
+
+
+def _row(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId) -> RowMapping:
+    statement = select(tables.mailboxes).where(_M.account_id == account_id, _M.id == mailbox_id)
+    row = conn.execute(statement).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such mailbox.", code="mailbox_not_found")
+    return row
+
+
+def _require_name(name: str) -> None:
+    if len(name) > MAX_NAME_CHARS or not name.isprintable():
+        raise Invalid("A name has at most 255 printable characters.", details={"name": "at most 255 characters"})
+
+
+def _require_quota(quota_bytes: int | None) -> None:
+    if quota_bytes is not None and not 0 <= quota_bytes < 2**62:
+        raise Invalid("A quota is a number of bytes, 0 or more.", details={"quota_bytes": "0 or more"})
+
+
+def _mailbox(row: RowMapping) -> Mailbox:
+    return Mailbox(
+        id=MailboxId(row["id"]),
+        account_id=AccountId(row["account_id"]),
+        domain_id=DomainId(row["domain_id"]),
+        address=row["address"],
+        public_id=UUID(row["public_id"]),
+        name=row["name"],
+        role=row["role"],
+        status=row["status"],
+        has_password=row["password_hash"] is not None,
+        quota_bytes=row["quota_bytes"],
+        used_bytes=row["used_bytes"],
+        messages=row["messages"],
+        created_at=clock.from_micros(row["created_at"]),
+    )
+
+
+def _alias(row: RowMapping) -> Alias:
+    return Alias(
+        address=row["address"],
+        mailbox_id=MailboxId(row["mailbox_id"]),
+        mailbox_address=row["mailbox_address"],
+        domain_id=DomainId(row["domain_id"]),
+        may_send=bool(row["may_send"]),
+        created_at=clock.from_micros(row["created_at"]),
+    )

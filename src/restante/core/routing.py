@@ -1,0 +1,130 @@
+"""Routing: which mailboxes a recipient address leads to, and why it leads nowhere.
+
+The one look-up that starts without an account: mail arrives for an address. It runs once per recipient of every
+message, so it is one prepared statement (two when only a catch-all can take the mail).
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, select
+
+from restante.errors import Forbidden, NotFound, QuotaExceeded, RestanteError, Unavailable
+from restante.ids import AccountId, DomainId, MailboxId
+from restante.mail import address as addresses
+from restante.schema import tables
+from restante.schema.connections import ReadConn
+from restante.schema.prepared import Prepared, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One mailbox that takes the mail; ``address`` is the normalised envelope address with its tag."""
+
+    account_id: AccountId
+    mailbox_id: MailboxId
+    domain_id: DomainId
+    address: str
+    delivered_to: str
+
+
+_D, _A, _M, _T = tables.domains.c, tables.addresses.c, tables.mailboxes.c, tables.accounts.c
+_MAILBOX = (_M.id, _M.address, _M.status, _M.used_bytes, _M.quota_bytes)
+
+# Each row: domain (id, account, approved_at, dns_status, catch-all), account (status, used, quota), the address that
+# matched, mailbox. A domain without a matching address gives one row whose address is null.
+_BY_ADDRESS = Prepared(
+    select(
+        _D.id,
+        _D.account_id,
+        _D.approved_at,
+        _D.dns_status,
+        _D.catch_all_mailbox_id,
+        _T.status,
+        _T.used_bytes,
+        _T.quota_bytes,
+        _A.address,
+        *_MAILBOX,
+    )
+    .select_from(
+        tables.domains.join(tables.accounts, _T.id == _D.account_id)
+        .outerjoin(
+            tables.addresses,
+            (_A.address.in_((bindparam("exact"), bindparam("base")))) & (_A.account_id == _D.account_id),
+        )
+        .outerjoin(tables.mailboxes, (_M.id == _A.mailbox_id) & (_M.account_id == _D.account_id))
+    )
+    .where(_D.name == bindparam("domain"))
+    .order_by(_M.id)
+)
+_BY_ID = Prepared(select(*_MAILBOX).where(_M.account_id == bindparam("account"), _M.id == bindparam("mailbox")))
+_DOMAIN = Prepared(select(_D.approved_at, _D.dns_status).where(_D.name == bindparam("domain")))
+
+
+def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, ...]:
+    """The mailboxes for one envelope recipient: its own, an alias's (one or several), without ``+tag``, the catch-all.
+
+    The exact address wins over the one without its tag (RFC 5233's subaddress), and both over the catch-all. Of an
+    alias with several mailboxes those that cannot take ``size_bytes`` more are left out; the error of the first shows
+    only when none is left. Errors: Invalid (not an address), Forbidden ``relay_denied`` (not our domain),
+    ``domain_inactive`` (not approved, or not proved), ``mailbox_disabled``, Unavailable ``account_suspended`` (senders
+    keep such mail and try again), NotFound ``mailbox_not_found``, QuotaExceeded ``over_quota``.
+    """
+    wanted = addresses.normalise(address)
+    local, domain = addresses.split(wanted)
+    base = _without_tag(local)
+    rows = _BY_ADDRESS.rows(conn, {"exact": wanted, "base": f"{base}@{domain}", "domain": domain})
+    if not rows:
+        raise Forbidden(f"{domain} is not a domain of this server.", code="relay_denied")
+    domain_id, account_id, approved_at, dns_status, catch_all, status, used, quota = rows[0][:8]
+    if not _is_local(approved_at, dns_status):
+        raise Forbidden(f"The domain {domain} is not active.", code="domain_inactive")
+    if status != "active":
+        raise Unavailable(f"The account of {domain} is suspended.", code="account_suspended")
+    matched = [row[8:] for row in rows if row[8] is not None and row[9] is not None]
+    exact = [row[1:] for row in matched if row[0] == wanted]
+    found = exact or [row[1:] for row in matched]
+    if not found and catch_all is not None:
+        found = _BY_ID.rows(conn, {"account": account_id, "mailbox": catch_all})
+    if not found:
+        raise NotFound(f"There is no mailbox {wanted}.", code="mailbox_not_found")
+    grown = used + max(size_bytes, 1)
+    is_account_full = quota is not None and grown > quota
+    routes = []
+    refusals: list[RestanteError] = []
+    for row in found:
+        refusal = _refusal(row, size_bytes, is_account_full)
+        if refusal is None:
+            routes.append(Route(AccountId(account_id), MailboxId(row[0]), DomainId(domain_id), wanted, row[1]))
+        else:
+            refusals.append(refusal)
+    if not routes:
+        raise refusals[0]
+    return tuple(routes)
+
+
+def is_local(conn: ReadConn, domain: str) -> bool:
+    """Whether mail for a normalised domain name is ours: approved, and proved by DNS or forced by the operator."""
+    row = _DOMAIN.row(conn, {"domain": domain})
+    return row is not None and _is_local(row[0], row[1])
+
+
+def _is_local(approved_at: int | None, dns_status: str) -> bool:
+    return approved_at is not None and dns_status in ("verified", "forced")
+
+
+def _without_tag(local: str) -> str:
+    if local.startswith('"'):  # inside quotes a plus is a letter like any other
+        return local
+    return local.partition("+")[0] or local
+
+
+def _refusal(row: Row, size_bytes: int, is_account_full: bool) -> RestanteError | None:
+    _, address, status, used, quota = row
+    if status != "active":
+        return Forbidden(f"The mailbox {address} is disabled.", code="mailbox_disabled")
+    if is_account_full or (quota is not None and used + max(size_bytes, 1) > quota):
+        return QuotaExceeded(f"The mailbox {address} is full.", code="over_quota")
+    return None
+
+
+__all__ = ["Route", "is_local", "resolve"]
