@@ -15,8 +15,8 @@
     └── Unavailable         temporary; the same call may succeed later
         └── RemoteUnavailable(host)
 
-``code`` is a stable lower-case word that programs may test; ``message`` is safe to show; causes are chained with ``from``.
-All of them survive pickling (the writer is another process).
+``code`` is a stable lower-case word that programs may test; ``message`` is safe to show; causes are
+chained with ``from``. All of them survive pickling (the writer is another process).
 """
 
 from collections.abc import Mapping

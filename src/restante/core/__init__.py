@@ -1,0 +1,1 @@
+"""What Restante knows and does, without transport: ``verb(conn, account_id, ...)``, one transaction, values out."""

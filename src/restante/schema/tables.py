@@ -210,9 +210,8 @@ jobs = Table(  # background work, at least once
     Column("kind", Text, nullable=False),
     Column("payload", Text, nullable=False),  # JSON object
     Column("unique_key", Text, unique=True),  # at most one waiting job has it
-    Column("run_at", BigInteger, nullable=False),
+    Column("run_at", BigInteger, nullable=False),  # when it may be claimed; a claim moves it to the lease's end
     Column("attempts", Integer, nullable=False, default=0),
-    Column("lease_until", BigInteger, nullable=False, default=0),
     Column("lease_owner", Text),
     Column("last_error", Text),
     Column("created_at", BigInteger, nullable=False),

@@ -1,0 +1,1 @@
+"""Where rows and bytes live: engines behind ``Database``, blob stores, signals, upgrades."""

@@ -1,0 +1,128 @@
+"""Contents: the bytes of messages, kept once per account, counted by the messages that use them, swept when unused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import bindparam, delete, func, insert, select, update
+
+from restante import clock
+from restante.errors import NotFound
+from restante.ids import AccountId, ContentId
+from restante.schema import tables
+from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.prepared import Prepared
+
+_c = tables.contents.c
+
+_INSERT = Prepared(insert(tables.contents).returning(_c.id))
+_GET = Prepared(
+    select(_c.size_bytes, _c.sha256, _c.blob_key, _c.structure, _c.raw).where(
+        _c.account_id == bindparam("account"), _c.id == bindparam("content")
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewContent:
+    """The bytes of a message and what was read from them, ready to be written.
+
+    Exactly one of ``raw`` (zstd of the received bytes) and ``blob_key`` is set.
+    """
+
+    size_bytes: int
+    sha256: bytes
+    structure: bytes
+    folded: bytes
+    raw: bytes | None
+    blob_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """A content as stored; ``raw`` is still compressed."""
+
+    size_bytes: int
+    sha256: bytes
+    blob_key: str | None
+    structure: bytes
+    raw: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """A content that no message uses any more."""
+
+    account_id: AccountId
+    id: ContentId
+    blob_key: str | None
+
+
+def add(conn: WriteConn, account_id: int, content: NewContent, uses: int, created_at: int) -> ContentId:
+    """Write one content row that ``uses`` messages of the same transaction will point to."""
+    row = _INSERT.row(
+        conn,
+        {
+            "account_id": account_id,
+            "uses": uses,
+            "unused_at": None,
+            "created_at": created_at,
+            "size_bytes": content.size_bytes,
+            "sha256": content.sha256,
+            "blob_key": content.blob_key,
+            "structure": content.structure,
+            "folded": content.folded,
+            "raw": content.raw,
+        },
+    )
+    assert row is not None
+    return ContentId(row[0])
+
+
+def get(conn: ReadConn, account_id: AccountId, content_id: ContentId) -> StoredContent:
+    """One content. Raises NotFound(code="content_not_found")."""
+    row = _GET.row(conn, {"account": account_id, "content": content_id})
+    if row is None:
+        raise NotFound("no such content", code="content_not_found")
+    return StoredContent(*row)
+
+
+def release(conn: WriteConn, account_id: AccountId, content_ids: Sequence[ContentId], now: datetime) -> None:
+    """Count one use less for each id given (an id may stand there several times)."""
+    for content_id in content_ids:
+        conn.execute(
+            update(tables.contents).where(_c.account_id == account_id, _c.id == content_id).values(uses=_c.uses - 1)
+        )
+    conn.execute(
+        update(tables.contents)
+        .where(_c.account_id == account_id, _c.id.in_(set(content_ids)), _c.uses <= 0)
+        .values(unused_at=clock.to_micros(now))
+    )
+
+
+def list_unused(conn: ReadConn, before: datetime, limit: int) -> list[Unused]:
+    """Contents that have been unused since before that moment, of all accounts."""
+    rows = conn.execute(
+        select(_c.account_id, _c.id, _c.blob_key).where(_c.unused_at < clock.to_micros(before)).limit(limit)
+    )
+    return [Unused(AccountId(row.account_id), ContentId(row.id), row.blob_key) for row in rows]
+
+
+def remove_unused(conn: WriteConn, account_id: AccountId, content_ids: Sequence[ContentId]) -> list[str]:
+    """Delete rows that are still unused; returns the blob keys that no row names any more."""
+    gone = conn.execute(
+        delete(tables.contents)
+        .where(_c.account_id == account_id, _c.id.in_(content_ids), _c.uses <= 0)
+        .returning(_c.blob_key)
+    ).all()
+    keys = {row.blob_key for row in gone if row.blob_key}
+    if not keys:
+        return []
+    still = conn.execute(select(_c.blob_key).where(_c.blob_key.in_(keys))).all()
+    return sorted(keys - {row.blob_key for row in still})
+
+
+def is_blob_named(conn: ReadConn, account_id: AccountId, key: str) -> bool:
+    """Whether any content of the account keeps its bytes under ``key``."""
+    found = conn.execute(select(func.count()).where(_c.account_id == account_id, _c.blob_key == key)).scalar_one()
+    return bool(found)

@@ -1,0 +1,197 @@
+"""Final delivery: one message into the mailboxes of its local recipients, in one transaction.
+
+Content, message rows, folder and mailbox counters, events and the search index's queue are written together: after the
+commit the message is there whole, before it not at all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import bindparam, insert, update
+
+from restante import clock, ids
+from restante.core import contents, events
+from restante.core.contents import NewContent
+from restante.core.messages import Flag
+from restante.errors import NotFound
+from restante.ids import AccountId, FolderId, MailboxId, MessageId, ModSeq, Uid
+from restante.schema import tables
+from restante.schema.connections import WriteConn
+from restante.schema.prepared import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What lists show of a message, the same for all its recipients."""
+
+    subject: str
+    from_name: str
+    from_email: str
+    recipients: str  # JSON [[name, email], ...]
+    message_id_header: str | None
+    sent_at: int | None  # microseconds
+    attachments: int
+    thread_key: int
+    preview: str
+    envelope_sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One mailbox to deliver to. ``trace`` is put in front of the received bytes when they are read."""
+
+    account_id: AccountId
+    mailbox_id: MailboxId
+    folder: str
+    envelope_recipient: str
+    trace: bytes
+    flags: int = 0
+    keywords: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Where a message went."""
+
+    message_id: MessageId
+    public_id: str
+    mailbox_id: MailboxId
+    folder_id: FolderId
+    uid: Uid
+    modseq: ModSeq
+
+
+_f, _b, _a = tables.folders.c, tables.mailboxes.c, tables.accounts.c
+
+_TAKE_UID = Prepared(
+    update(tables.folders)
+    .where(
+        _f.account_id == bindparam("in_account"),
+        _f.mailbox_id == bindparam("in_mailbox"),
+        _f.name == bindparam("in_folder"),
+    )
+    .values(
+        uid_next=_f.uid_next + 1,
+        modseq=_f.modseq + 1,
+        messages=_f.messages + 1,
+        unseen=_f.unseen + bindparam("more_unseen"),
+        size_bytes=_f.size_bytes + bindparam("more_bytes"),
+    )
+    .returning(_f.id, _f.uid_next, _f.modseq)
+)
+_COUNT_MAILBOX = Prepared(
+    update(tables.mailboxes)
+    .where(_b.account_id == bindparam("in_account"), _b.id == bindparam("in_mailbox"))
+    .values(used_bytes=_b.used_bytes + bindparam("more_bytes"), messages=_b.messages + 1)
+)
+_COUNT_ACCOUNT = Prepared(
+    update(tables.accounts)
+    .where(_a.id == bindparam("in_account"))
+    .values(used_bytes=_a.used_bytes + bindparam("more_bytes"))
+)
+_INSERT_MESSAGE = Prepared(insert(tables.messages).returning(tables.messages.c.id))
+_INSERT_QUEUE = Prepared(
+    insert(tables.index_queue).values(account_id=bindparam("account_id"), message_id=bindparam("message_id"))
+)
+
+
+def deliver(
+    conn: WriteConn,
+    parts: Sequence[tuple[AccountId, NewContent]],
+    summary: Summary,
+    targets: Sequence[Target],
+    received_at: datetime,
+) -> list[Delivered]:
+    """Store a message for ``targets``: one content row per account in ``parts``, one message row per target.
+
+    Records ``message.received`` for each. Raises NotFound when a mailbox or folder is gone: then nothing is stored.
+    """
+    micros = clock.to_micros(received_at)
+    done: list[Delivered] = []
+    for account_id, content in parts:
+        mine = [target for target in targets if target.account_id == account_id]
+        content_id = contents.add(conn, account_id, content, len(mine), micros)
+        facts = []
+        total = 0
+        for target in mine:
+            size = content.size_bytes + len(target.trace)
+            total += size
+            delivered = _deliver_one(conn, target, content_id, size, summary, micros)
+            done.append(delivered)
+            facts.append(_fact(delivered, target, summary, size))
+        _COUNT_ACCOUNT.run(conn, {"in_account": account_id, "more_bytes": total})
+        events.record_all(conn, account_id, facts, now=received_at)
+    return done
+
+
+def _deliver_one(
+    conn: WriteConn, target: Target, content_id: int, size: int, summary: Summary, micros: int
+) -> Delivered:
+    place = _TAKE_UID.row(
+        conn,
+        {
+            "in_account": target.account_id,
+            "in_mailbox": target.mailbox_id,
+            "in_folder": target.folder,
+            "more_unseen": 0 if target.flags & Flag.SEEN else 1,
+            "more_bytes": size,
+        },
+    )
+    if place is None:
+        raise NotFound("the mailbox or folder is gone", code="folder_not_found")
+    folder_id, uid_next, modseq = place
+    public_id = ids.new_uuid()
+    row = _INSERT_MESSAGE.row(
+        conn,
+        {
+            "account_id": target.account_id,
+            "mailbox_id": target.mailbox_id,
+            "folder_id": folder_id,
+            "uid": uid_next - 1,
+            "modseq": modseq,
+            "content_id": content_id,
+            "public_id": public_id.bytes,
+            "flags": target.flags,
+            "keywords": target.keywords,
+            "size_bytes": size,
+            "received_at": micros,
+            "sent_at": summary.sent_at,
+            "attachments": summary.attachments,
+            "thread_key": summary.thread_key,
+            "message_id_header": summary.message_id_header,
+            "envelope_sender": summary.envelope_sender,
+            "envelope_recipient": target.envelope_recipient,
+            "from_name": summary.from_name,
+            "from_email": summary.from_email,
+            "recipients": summary.recipients,
+            "subject": summary.subject,
+            "preview": summary.preview,
+            "trace": target.trace,
+        },
+    )
+    assert row is not None
+    _COUNT_MAILBOX.run(conn, {"in_account": target.account_id, "in_mailbox": target.mailbox_id, "more_bytes": size})
+    _INSERT_QUEUE.run(conn, {"account_id": target.account_id, "message_id": row[0]})
+    return Delivered(
+        MessageId(row[0]), str(public_id), target.mailbox_id, FolderId(folder_id), Uid(uid_next - 1), ModSeq(modseq)
+    )
+
+
+def _fact(delivered: Delivered, target: Target, summary: Summary, size: int) -> events.NewEvent:
+    body = {
+        "message": delivered.message_id,
+        "id": delivered.public_id,
+        "folder": delivered.folder_id,
+        "uid": delivered.uid,
+        "sender": summary.envelope_sender,
+        "recipient": target.envelope_recipient,
+        "size_bytes": size,
+    }
+    return events.NewEvent("message.received", body, target.mailbox_id)
+
+
+def encode_recipients(pairs: Sequence[tuple[str, str]]) -> str:
+    """``Summary.recipients`` from (name, email) pairs."""
+    return msgspec.json.encode(pairs).decode()

@@ -1,0 +1,130 @@
+"""Folders of a mailbox: names, roles, and the counters that IMAP and the APIs show (RFC 9051 §2.3, RFC 6154)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from restante import clock
+from restante.errors import Conflict, Invalid, NotFound
+from restante.ids import AccountId, FolderId, MailboxId, ModSeq, Uid
+from restante.schema import tables
+from restante.schema.connections import ReadConn, WriteConn
+
+DEFAULTS = (
+    ("INBOX", "inbox"),
+    ("Sent", "sent"),
+    ("Drafts", "drafts"),
+    ("Junk", "junk"),
+    ("Trash", "trash"),
+    ("Archive", "archive"),
+)
+SPECIAL = {name.casefold(): name for name, _ in DEFAULTS} | {"spam": "Junk"}
+"""Case-folded spellings of the folders that every mailbox has."""
+
+MAX_NAME = 255  # characters
+MAX_DEPTH = 20
+
+_f = tables.folders.c
+_COLUMNS = (
+    _f.id,
+    _f.mailbox_id,
+    _f.name,
+    _f.role,
+    _f.uid_validity,
+    _f.uid_next,
+    _f.modseq,
+    _f.messages,
+    _f.unseen,
+    _f.size_bytes,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder with its counters. ``modseq`` is HIGHESTMODSEQ, ``uid_next`` the next UID to be given out."""
+
+    id: FolderId
+    mailbox_id: MailboxId
+    name: str
+    role: str | None
+    uid_validity: int
+    uid_next: Uid
+    modseq: ModSeq
+    messages: int
+    unseen: int
+    size_bytes: int
+
+
+def _folder(row: Any) -> Folder:
+    return Folder(*row)
+
+
+def canonical(name: str) -> str:
+    """The stored spelling: special folders in any case, ``Spam`` for ``Junk``; other names as they are."""
+    return SPECIAL.get(name.casefold(), name)
+
+
+def require_name(name: str) -> str:
+    """The stored spelling of a name that may be created. Raises Invalid."""
+    parts = name.split("/")
+    bad = not name or len(name) > MAX_NAME or len(parts) > MAX_DEPTH or not all(parts)
+    if bad or any(ord(letter) < 32 or ord(letter) == 127 for letter in name) or any(p in (".", "..") for p in parts):
+        raise Invalid("not a folder name", code="invalid_folder", details={"folder": "not a folder name"})
+    return canonical(name)
+
+
+def create_defaults(conn: WriteConn, account_id: int, mailbox_id: int, now: datetime) -> None:
+    """Create the folders that every mailbox has."""
+    for name, role in DEFAULTS:
+        _insert(conn, account_id, mailbox_id, name, role, now)
+
+
+def create(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, name: str, now: datetime) -> Folder:
+    """Create a folder of the user's own. Raises Conflict(code="folder_exists"), Invalid."""
+    name = require_name(name)
+    if find_folder(conn, account_id, mailbox_id, name) is not None:
+        raise Conflict("the folder exists already", code="folder_exists")
+    _insert(conn, account_id, mailbox_id, name, None, now)
+    return get_folder(conn, account_id, mailbox_id, name)
+
+
+def _insert(conn: WriteConn, account_id: int, mailbox_id: int, name: str, role: str | None, now: datetime) -> None:
+    micros = clock.to_micros(now)
+    conn.execute(
+        insert(tables.folders).values(
+            account_id=account_id,
+            mailbox_id=mailbox_id,
+            name=name,
+            role=role,
+            uid_validity=max(1, micros // 1_000_000 % (1 << 32)),  # 32 bits, never 0 (RFC 9051 §2.3.1.1)
+            uid_next=1,
+            modseq=1,
+            created_at=micros,
+        )
+    )
+
+
+def list_folders(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId) -> list[Folder]:
+    """All folders of a mailbox, in the order of their making (the special ones first)."""
+    rows = conn.execute(
+        select(*_COLUMNS).where(_f.account_id == account_id, _f.mailbox_id == mailbox_id).order_by(_f.id)
+    )
+    return [_folder(row) for row in rows]
+
+
+def find_folder(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, name: str) -> Folder | None:
+    """The folder of that name; special folders in any case, ``Spam`` is ``Junk``."""
+    row = conn.execute(
+        select(*_COLUMNS).where(_f.account_id == account_id, _f.mailbox_id == mailbox_id, _f.name == canonical(name))
+    ).first()
+    return None if row is None else _folder(row)
+
+
+def get_folder(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, name: str) -> Folder:
+    """As ``find_folder``. Raises NotFound(code="folder_not_found")."""
+    found = find_folder(conn, account_id, mailbox_id, name)
+    if found is None:
+        raise NotFound("no such folder", code="folder_not_found")
+    return found

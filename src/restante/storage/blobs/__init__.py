@@ -1,0 +1,1 @@
+"""Stores for message bytes that are too large for a row."""

@@ -1,0 +1,55 @@
+"""``Database``: the unit of work that everything above uses, whatever engine is behind it.
+
+``fn`` is a module-level function ``fn(conn, *args)``; its arguments, result and errors survive pickling. It may run
+twice and shares a commit with strangers, so it has no effect except through ``conn``.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from restante.schema.connections import ReadConn, WriteConn
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+SLOW_SECONDS = 0.05  # a function over this is logged by name
+
+_log = logging.getLogger(__name__)
+
+
+class Database(Protocol):
+    """What an engine offers."""
+
+    async def read(self, fn: Callable[Concatenate[ReadConn, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``fn`` in a read transaction; in a thread if it is marked ``scanning``."""
+        ...
+
+    async def write(self, fn: Callable[Concatenate[WriteConn, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run ``fn`` in a write transaction; returns after the commit is on disk.
+
+        Raises what ``fn`` raised (it alone is rolled back), or ``Unavailable`` when the commit failed: then nothing
+        of it is stored.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and let the files go."""
+        ...
+
+
+class Timed:
+    """Logs a function that took too long, by name."""
+
+    def __init__(self, what: str, fn: Callable[..., Any]) -> None:
+        self._what, self._fn = what, fn
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        took = time.perf_counter() - self._start
+        if took > SLOW_SECONDS:
+            name = f"{self._fn.__module__}.{self._fn.__qualname__}"
+            _log.warning("slow %s fn=%s ms=%d", self._what, name, int(took * 1000))

@@ -1,0 +1,245 @@
+"""SQLite: how its file is opened, read and written in groups.
+
+One writer per file. It takes whatever is queued, runs each function in a savepoint of its own inside one BEGIN
+IMMEDIATE ... COMMIT with ``synchronous=FULL``, and only then answers. Readers have connections of their own, one per
+thread. ``index.db`` (the search index, written by its own process) is attached to readers as ``search``.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.dialects import registry
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from restante.errors import RestanteError, Unavailable
+from restante.schema.connections import WriteConn
+from restante.storage import driver, upgrades
+from restante.storage.database import Timed
+
+registry.register("sqlite.apsw", "restante.storage.driver", "Dialect")
+
+MAIN = "restante.db"
+INDEX = "index.db"
+PAGE_BYTES = 8192
+WAL_PAGES = 8000  # 64 MiB: the writer itself checkpoints when another process has not
+BUSY_MILLISECONDS = 10_000
+WRITER_CACHE_KIB = 32_768
+READER_CACHE_KIB = 32_768
+READ_SECONDS = 2.0  # no read transaction lasts longer: an open reader keeps the WAL from being reused
+PROGRESS_STEPS = 20_000  # virtual machine steps between two looks at the clock
+
+_log = logging.getLogger(__name__)
+
+
+def main_path(data_dir: Path) -> Path:
+    """The database file of a data directory."""
+    return data_dir / MAIN
+
+
+def _connect(path: Path, flags: int, pragmas: Sequence[str]) -> driver.Connection:
+    connection = driver.connect(str(path), flags)
+    connection.raw.set_busy_timeout(BUSY_MILLISECONDS)
+    for pragma in pragmas:
+        connection.raw.execute(f"PRAGMA {pragma}").fetchall()
+    return connection
+
+
+def _sqlalchemy(connection: driver.Connection) -> Connection:
+    engine = create_engine("sqlite+apsw://", creator=lambda: connection, poolclass=NullPool)
+    return engine.connect()
+
+
+def open_writer(path: Path) -> Connection:
+    """The writing connection; creates the file with the settings that only creation can give."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_NOMUTEX
+    pragmas = (
+        f"page_size={PAGE_BYTES}",
+        "auto_vacuum=INCREMENTAL",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"cache_size=-{WRITER_CACHE_KIB}",
+        f"wal_autocheckpoint={WAL_PAGES}",
+        f"journal_size_limit={WAL_PAGES * PAGE_BYTES}",
+        "temp_store=MEMORY",
+    )
+    return _sqlalchemy(_connect(path, flags, pragmas))
+
+
+def open_reader(data_dir: Path) -> Connection:
+    """A reading connection, with the search index attached as ``search`` when it is there."""
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOMUTEX
+    connection = _connect(main_path(data_dir), flags, (f"cache_size=-{READER_CACHE_KIB}", "temp_store=MEMORY"))
+    index = data_dir / INDEX
+    if index.exists():
+        connection.raw.execute("ATTACH ? AS search", (str(index),))
+        connection.raw.execute(f"PRAGMA search.cache_size=-{READER_CACHE_KIB}").fetchall()
+    connection.raw.execute("PRAGMA query_only=ON").fetchall()
+    return _sqlalchemy(connection)
+
+
+def raw(conn: Connection) -> apsw.Connection:
+    """apsw's connection under a SQLAlchemy one."""
+    found = conn.connection.driver_connection
+    assert isinstance(found, driver.Connection)
+    return found.raw
+
+
+class Reader:
+    """One reading connection of one thread."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._conn = open_reader(data_dir)
+        self._raw = raw(self._conn)
+        self._deadline = 0.0
+        self._raw.set_progress_handler(self._overdue, PROGRESS_STEPS)
+
+    def _overdue(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``fn`` in one read transaction. Raises Unavailable(code="too_slow") after ``READ_SECONDS``."""
+        self._deadline = time.monotonic() + READ_SECONDS
+        self._raw.execute("BEGIN")
+        try:
+            with Timed("read", fn):
+                return fn(self._conn, *args, **kwargs)
+        except (DBAPIError, driver.Error) as error:
+            if "InterruptError" in str(error):
+                raise Unavailable("the query took too long; narrow it", code="too_slow") from error
+            raise
+        finally:
+            if self._raw.in_transaction:
+                self._raw.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._conn.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One function to run in the next group."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a call: a value, or the error it raised; and the accounts to signal."""
+
+    value: Any = None
+    error: BaseException | None = None
+    touched: tuple[int, ...] = ()
+
+
+class FatalStorageError(Exception):
+    """The file can no longer be trusted by this process (a failed fsync, corruption): it must end."""
+
+
+_FATAL_CODES = frozenset({apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC})
+
+
+class GroupCommit:
+    """The writing half of one SQLite file: runs groups of functions, one durable commit each."""
+
+    def __init__(self, path: Path) -> None:
+        self._conn = open_writer(path)
+        self._raw = raw(self._conn)
+        with self._transaction():
+            self.version_before = upgrades.apply(self._conn)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Any:
+        self._raw.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._raw.execute("COMMIT")
+        finally:
+            if self._raw.in_transaction:
+                self._raw.execute("ROLLBACK")
+
+    def run(self, calls: Sequence[Call]) -> list[Outcome]:
+        """Run ``calls`` in one transaction and commit; a failing one is rolled back alone.
+
+        When the commit fails nothing is stored and every outcome is Unavailable. Raises FatalStorageError when the file
+        can no longer be trusted.
+        """
+        try:
+            with self._transaction():
+                outcomes = [self._one(call) for call in calls]
+        except (apsw.Error, _Lost) as error:
+            cause = error.__cause__ if isinstance(error, _Lost) else error
+            _raise_if_fatal(cause)
+            _log.error("commit failed: %s: %s", type(cause).__name__, cause)
+            return [Outcome(error=unavailable(cause)) for _ in calls]
+        return outcomes
+
+    def _one(self, call: Call) -> Outcome:
+        conn, execute = self._conn, self._raw.execute
+        execute("SAVEPOINT fn")
+        try:
+            with Timed("write", call.fn):
+                value = call.fn(WriteConn(conn), *call.args, **call.kwargs)
+        except Exception as error:
+            conn.info.pop("touched", None)
+            if not self._raw.in_transaction:  # SQLite gave up the whole transaction (disk full, I/O error)
+                raise _Lost from error
+            execute("ROLLBACK TO fn")
+            execute("RELEASE fn")
+            if not isinstance(error, RestanteError) and _is_storage_trouble(error):
+                _raise_if_fatal(error)
+                return Outcome(error=unavailable(error))
+            return Outcome(error=error)
+        execute("RELEASE fn")
+        return Outcome(value=value, touched=tuple(conn.info.pop("touched", ())))
+
+    def reclaim(self, pages: int) -> int:
+        """Give up to ``pages`` free pages back to the file system; returns how many are left."""
+        self._raw.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
+        return int(self._raw.execute("PRAGMA freelist_count").get)
+
+    def close(self) -> None:
+        """Close the file; the last connection's close checkpoints the WAL."""
+        self._conn.close()
+
+
+class _Lost(Exception):
+    """The group's transaction is gone; the cause says why."""
+
+
+def _is_storage_trouble(error: BaseException) -> bool:
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, driver.OperationalError)
+
+
+def _apsw_cause(error: BaseException | None) -> apsw.Error | None:
+    while error is not None and not isinstance(error, apsw.Error):
+        error = error.orig if isinstance(error, DBAPIError) else error.__cause__
+    return error
+
+
+def _raise_if_fatal(error: BaseException | None) -> None:
+    cause = _apsw_cause(error)
+    if cause is None:
+        return
+    code = getattr(cause, "extendedresult", None)
+    if isinstance(cause, apsw.CorruptError | apsw.NotADBError) or code in _FATAL_CODES:
+        raise FatalStorageError(str(cause)) from error
+
+
+def unavailable(error: BaseException | None) -> Unavailable:
+    """What callers are told when storage failed them."""
+    if isinstance(_apsw_cause(error), apsw.FullError):
+        return Unavailable("the disk is full", code="storage_full")
+    return Unavailable("storage does not take writes at the moment", code="storage_unavailable")
