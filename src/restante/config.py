@@ -357,6 +357,14 @@ def _walk(kind: type[Any], path: tuple[str, ...], attributes: tuple[str, ...]) -
         yield from _walk(*section)
 
 
+def value(config: Config, setting: Setting) -> Any:
+    """What ``setting`` is in ``config``."""
+    found: Any = config
+    for attribute in setting.attributes:
+        found = getattr(found, attribute)
+    return found
+
+
 def section_docs() -> dict[tuple[str, ...], str]:
     """The sections' paths and what each is about."""
     found: dict[tuple[str, ...], str] = {}

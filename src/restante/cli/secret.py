@@ -1,0 +1,22 @@
+"""``restante secret``: the key that every stored secret is sealed with."""
+
+import click
+
+from restante.cli import output
+from restante.cli.running import Call, common, example
+
+
+@click.group()
+def secret() -> None:
+    """The instance secret: DATA_DIR/secret.key, or RESTANTE_SECRET_KEY."""
+
+
+@secret.command(epilog=example("restante secret rotate"))
+@common
+def rotate(call: Call) -> None:
+    """Make a new key and seal every stored secret with it."""
+    done = call.run(lambda link: link.call("secret.rotate"))
+    if call.json:
+        output.as_json(done)
+    else:
+        print(f"key {done['key_id']} is in use; {done['resealed']} secrets were sealed anew")
