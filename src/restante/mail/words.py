@@ -1,0 +1,318 @@
+"""What search sees of a text: folding, the words of the index, and the query language.
+
+Every engine is fed by this one module, so every engine gives the same answers. A query is a list of pieces separated
+by white space; a message is a hit when its folded text contains **each** piece as a substring. How an index finds out:
+
+* A *word* is a longest run of word characters (letters, digits, ``_``, marks). The words of an account form its
+  vocabulary; a piece that is one run of word characters lies in a message exactly when a word there contains it, so the
+  vocabulary (through the trigrams of its entries) answers it exactly.
+* Scripts written without spaces (Han, Kana, Hangul, Thai, ...) and symbols such as emoji are indexed as single
+  characters and pairs; one or two of them are answered exactly.
+* An e-mail address is in the vocabulary as a whole too, so that a part of one is answered exactly.
+* Runs over ``LONG_WORD`` characters (tracking links, keys) would swell the vocabulary: their trigrams are indexed.
+
+Everything else (``foo-bar``, four Han characters, half a key) yields *candidates*: each part of the piece is
+looked up, and the piece is then sought in the folded text of what was found (``Piece.is_exact`` is false). Several
+exact pieces need no such look: each is a condition of its own.
+
+All work is linear in the text, and bounded: folding by ``FOLDED_MAX``, words of one text by ``VOCABULARY_MAX``,
+queries by ``QUERY_MAX`` and ``PIECES_MAX``.
+"""
+
+import enum
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from restante.errors import Invalid
+
+FOLDED_MAX = 384 * 1024  # characters kept of a folded text
+LONG_WORD = 40  # a longer run is indexed by its trigrams
+LONG_ADDRESS = 80  # a longer address is not in the vocabulary; LONG_ADDRESS_TERM marks the text
+VOCABULARY_MAX = 12_000  # different words of one text that are indexed: a long novel has as many
+GRAMS_MAX = 6_000  # different trigrams of long runs of one text that are indexed
+QUERY_MAX = 1_000  # characters
+PIECES_MAX = 20
+CONDITIONS_MAX = 24  # parts of one piece that are looked up; the rest is left to the look at the text
+
+SCOPE_MARK = "#"  # never part of a word: `#m12` is a mailbox, `#a3` an account
+LONG_MARK = "%"  # never part of a word: `%abc` is a trigram of a long run
+LONG_ADDRESS_TERM = "%@"
+
+# Scripts without spaces, and symbols that people search for one by one: indexed by characters and pairs.
+_UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2190-\u2bff\u2e80-\u9fff\ua000-\ua4cf\ua960-\ua97f\ua9e0-\ua9ff"
+    r"\uaa60-\uaa7f\uac00-\ud7ff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uffef\U0001b000-\U0001b2ff\U0001f000-\U0001faff"
+    r"\U00020000-\U0003ffff"
+)
+# Marks that stand inside words (``\w`` has letters and digits only), as coarse ranges: a superset is harmless, because
+# a text and a query are cut by the same rule.
+_MARKS = (
+    r"\u0300-\u036f\u0483-\u0489\u0591-\u05c7\u0610-\u061a\u064b-\u0670\u06d6-\u06ed\u0711-\u07f3\u0816-\u0dff\u0e31-\u0fbc"
+    r"\u102b-\u109d\u135d-\u135f\u1712-\u17dd\u180b-\u193b\u1a17-\u1dff\u20d0-\u20f0\u2de0-\u2dff\u302a-\u302f\u3099\u309a"
+    r"\ua66f-\ua69f\ua802-\uabed\ufb1e\ufe20-\ufe2f\U000101fd-\U000116b7\U0001171d-\U00011ef6\U00016af0-\U00016ff1"
+    r"\U0001d165-\U0001d244\U0001da00-\U0001e94a"
+)
+_RUNS = re.compile(rf"[\w{_MARKS}{_UNSPACED}]+")
+_ASCII_PUNCTUATION = bytes([i if chr(i).isalnum() or i >= 0x80 or chr(i) == "_" else 0x20 for i in range(256)])
+_BY_SCRIPT = re.compile(rf"([{_UNSPACED}]+)")
+_HAS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
+_ADDRESS_RUNS = re.compile(rf"(?:(?![{_UNSPACED}])[\w{_MARKS}@.+\-])+")
+_ASCII_ADDRESS_RUNS = re.compile(r"[a-z0-9_@.+\-]+")
+
+# Characters that show nothing (UAX #31 §2.3) and NUL: left out. Lone surrogates, which no encoding can carry: replaced.
+_INVISIBLE_CHARACTERS = (
+    "\x00\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff"
+)
+_INVISIBLE = re.compile(f"[{_INVISIBLE_CHARACTERS}]")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_UNWANTED = re.compile(f"[{_INVISIBLE_CHARACTERS}\ud800-\udfff]")
+_CHUNK = 256
+
+
+def fold(text: str) -> str:
+    """The form in which texts are compared: NFKC, casefolded, nothing invisible, white space as single spaces.
+
+    Folding a folded text changes nothing. At most ``FOLDED_MAX`` characters come back (UAX #15, Unicode §3.13).
+    """
+    text = text[:FOLDED_MAX]
+    if text.isascii():
+        return " ".join(text.replace("\x00", "").lower().split())
+    if _UNWANTED.search(text):
+        text = _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", text))
+    if max(map(len, text.split()), default=0) <= _CHUNK:
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    else:
+        text = _normalise(_normalise(text).casefold()[:FOLDED_MAX])
+    return " ".join(text[:FOLDED_MAX].split())
+
+
+def _normalise(text: str) -> str:
+    """NFKC in linear time: sorting a run of combining marks is quadratic in its length, so long runs go in chunks."""
+    chunks: list[str] = []
+    for piece in text.split():
+        start = 0
+        while start < len(piece):
+            end = start + _CHUNK
+            while end < len(piece) and end < start + 2 * _CHUNK and unicodedata.combining(piece[end]):
+                end += 1  # do not part a letter from its marks
+            chunks.append(unicodedata.normalize("NFKC", piece[start:end]))
+            start = end
+        chunks.append(" ")
+    return "".join(chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Index terms of one text: ``vocabulary`` entries can be found by a part of them, ``others`` only as they are."""
+
+    vocabulary: set[str]
+    others: set[str]
+
+
+def words(folded: str) -> set[str]:
+    """All index terms of a folded text."""
+    found = terms(folded)
+    return found.vocabulary | found.others
+
+
+def terms(folded: str) -> Terms:
+    """The index terms of a folded text by kind; the first ``VOCABULARY_MAX`` words of it count."""
+    others: set[str] = set()
+    # Cutting at ASCII punctuation by a byte table and a split is three times as fast as one regular expression.
+    runs = dict.fromkeys(folded.encode("utf-8", "replace").translate(_ASCII_PUNCTUATION).decode().split())
+    if not folded.isascii():
+        runs = _split_scripts(runs, others)
+    if max(map(len, runs), default=0) > LONG_WORD:
+        grams: dict[str, None] = {}
+        for run in [run for run in runs if len(run) > LONG_WORD]:
+            del runs[run]
+            if len(grams) < GRAMS_MAX:
+                grams.update(dict.fromkeys([LONG_MARK + run[i : i + 3] for i in range(min(len(run), GRAMS_MAX))]))
+        others.update(list(grams)[:GRAMS_MAX])
+    vocabulary = set(runs if len(runs) <= VOCABULARY_MAX else list(runs)[:VOCABULARY_MAX])
+    if "@" in folded:
+        for address in _addresses(folded):
+            if len(address) <= LONG_ADDRESS:
+                vocabulary.add(address)
+            else:
+                others.add(LONG_ADDRESS_TERM)
+    return Terms(vocabulary, others)
+
+
+def _split_scripts(chunks: Iterable[str], others: set[str]) -> dict[str, None]:
+    """The words of ``chunks``; characters and pairs of scripts without spaces go to ``others``."""
+    runs: dict[str, None] = {}
+    for chunk in chunks:
+        if chunk.isascii():
+            runs[chunk] = None
+            continue
+        for run in _RUNS.findall(chunk):
+            if not _HAS_UNSPACED.search(run):
+                runs[run] = None
+                continue
+            for place, part in enumerate(_BY_SCRIPT.split(run)):
+                if place % 2:
+                    others.update(part)
+                    others.update([part[i : i + 2] for i in range(len(part) - 1)])
+                elif part:
+                    runs[part] = None
+    return runs
+
+
+def trigrams(term: str) -> set[str]:
+    """What a vocabulary entry is found by: its trigrams, its last two characters and its last one (short queries)."""
+    return {term[i : i + 3] for i in range(len(term))}
+
+
+def _addresses(folded: str) -> set[str]:
+    """Longest runs of address characters with an ``@`` in them, at most ``VOCABULARY_MAX``."""
+    found: set[str] = set()
+    at = folded.find("@")
+    while at >= 0 and len(found) < VOCABULARY_MAX:
+        start = folded.rfind(" ", 0, at) + 1
+        end = folded.find(" ", at)
+        piece = folded[start : end if end >= 0 else len(folded)]
+        runs = _ASCII_ADDRESS_RUNS if piece.isascii() else _ADDRESS_RUNS
+        found.update([run for run in runs.findall(piece) if "@" in run])
+        at = folded.find("@", end) if end >= 0 else -1
+    return found
+
+
+class Where(enum.Enum):
+    """Which index terms satisfy a condition."""
+
+    EQUAL = "equal"  # the term itself
+    CONTAINS = "contains"  # vocabulary entries with it inside
+    STARTS = "starts"
+    ENDS = "ends"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One thing to look up: the messages with any term that stands to ``text`` as ``where`` says.
+
+    Also those with **all** of ``long_terms``, where there are any: there the text may lie in a run too long for the
+    vocabulary, and unless ``is_long_sure`` that is to be checked in the folded text. The long terms of one or two
+    characters are a prefix of such a term.
+    """
+
+    text: str
+    where: Where
+    long_terms: tuple[str, ...] = ()
+
+    @property
+    def is_long_sure(self) -> bool:
+        """Whether ``long_terms`` alone prove the match."""
+        return len(self.text) <= 3 and self.where is Where.CONTAINS and LONG_ADDRESS_TERM not in self.long_terms
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One substring to find; its ``conditions`` all hold for every message that has it.
+
+    When ``is_exact``, one condition is all there is, and its vocabulary entries prove the match; else candidates are to
+    be compared with the folded text.
+    """
+
+    text: str
+    conditions: tuple[Condition, ...]
+    is_exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A parsed query; without pieces it matches nothing."""
+
+    pieces: tuple[Piece, ...]
+
+    def matches(self, folded: str) -> bool:
+        """The definition of a hit: every piece is a substring."""
+        return bool(self.pieces) and all(piece.text in folded for piece in self.pieces)
+
+
+def parse(text: str) -> Query:
+    """Cut a query into its pieces; one that lies within another says nothing new and is left out.
+
+    Raises ``Invalid`` for more than ``QUERY_MAX`` characters or ``PIECES_MAX`` pieces.
+    """
+    if len(text) > QUERY_MAX:
+        raise Invalid(f"A query has at most {QUERY_MAX} characters.", code="query_too_long", details={"q": "too long"})
+    pieces = dict.fromkeys(fold(text).split())
+    if len(pieces) > PIECES_MAX:
+        raise Invalid(
+            f"A query has at most {PIECES_MAX} words.", code="query_too_long", details={"q": "too many words"}
+        )
+    kept = [piece for piece in pieces if not any(piece != other and piece in other for other in pieces)]
+    return Query(tuple([_piece(piece) for piece in kept]))
+
+
+def _piece(text: str) -> Piece:
+    conditions: list[Condition] = []
+    if "@" in text:
+        conditions += [
+            _address_condition(run[0], run.start() > 0 and run.end() < len(text))
+            for run in _ADDRESS_RUNS.finditer(text)
+            if "@" in run[0] and len(run[0]) <= LONG_ADDRESS
+        ]
+    if not conditions or conditions[0].text != text:
+        for run in _RUNS.finditer(text):
+            conditions += _run_conditions(run[0], run.start() == 0, run.end() == len(text))
+    chosen = tuple(dict.fromkeys(conditions))[:CONDITIONS_MAX]
+    return Piece(text, chosen, is_exact=len(chosen) == 1 and chosen[0].text == text)
+
+
+def _address_condition(run: str, is_closed: bool) -> Condition:
+    """A run with an ``@`` is a whole entry where other characters close it in, else perhaps a part of one."""
+    if is_closed:
+        return Condition(run, Where.EQUAL)
+    return Condition(run, Where.CONTAINS, (LONG_ADDRESS_TERM,))
+
+
+def _run_conditions(run: str, is_open_left: bool, is_open_right: bool) -> list[Condition]:
+    """What a run of word characters inside a piece asks of the index; an open side may go on in the text."""
+    conditions: list[Condition] = []
+    parts = [part for part in _BY_SCRIPT.split(run) if part]
+    for place, part in enumerate(parts):
+        if _HAS_UNSPACED.match(part):
+            pairs = [part[i : i + 2] for i in range(len(part) - 1)] or [part]
+            conditions += [Condition(pair, Where.EQUAL) for pair in pairs]
+        else:
+            left, right = is_open_left and place == 0, is_open_right and place == len(parts) - 1
+            conditions.append(_word_condition(part, left, right))
+    return conditions
+
+
+def _word_condition(part: str, is_open_left: bool, is_open_right: bool) -> Condition:
+    """How a run of word characters stands to the word of the text that it lies in."""
+    match is_open_left, is_open_right:
+        case True, True:
+            return Condition(part, Where.CONTAINS, _long_terms(part))
+        case True, False:
+            return Condition(part, Where.ENDS, _long_terms(part))
+        case False, True:
+            return Condition(part, Where.STARTS, _long_terms(part))
+        case _:
+            return Condition(part, Where.EQUAL, _long_terms(part) if len(part) > LONG_WORD else ())
+
+
+def _long_terms(part: str) -> tuple[str, ...]:
+    if len(part) < 3:
+        return (LONG_MARK + part,)
+    return tuple(dict.fromkeys([LONG_MARK + part[i : i + 3] for i in range(len(part) - 2)]))[:CONDITIONS_MAX]
+
+
+__all__ = [
+    "Condition",
+    "Piece",
+    "Query",
+    "Terms",
+    "Where",
+    "fold",
+    "parse",
+    "terms",
+    "trigrams",
+    "words",
+]
