@@ -1,0 +1,365 @@
+"""A received message as values: what is in its header, its MIME tree, its texts and attachments (RFC 5322, RFC 2045).
+
+``parse`` never raises and is linear. A ``Message`` holds offsets, not bytes: functions that need the body take the raw
+message too (bytes or a memory map). ``dump`` and ``load`` keep a Message beside the bytes, so nothing is parsed twice.
+"""
+
+import binascii
+import re
+from collections.abc import Iterator
+from datetime import datetime
+
+import msgspec
+
+from restante.mail import address as addresses
+from restante.mail import charset, dates, structure, threads
+from restante.mail import headers as fields
+from restante.mail import html as markup
+from restante.mail.address import Address
+from restante.mail.structure import Buffer, Part
+
+CHUNK_BYTES = 1 << 20  # of encoded body decoded at a time
+MAX_SUBJECT = 4_000  # characters
+MAX_TEXT_BYTES = 8 << 20  # encoded bytes of one text part that are decoded
+MAX_SEARCHABLE = 256 << 10  # characters
+MAX_SEARCHABLE_BYTES = 1 << 20  # encoded bytes of one part read for searching
+PREVIEW_LENGTH = 200
+MAX_RAW_FIELD = 32 << 10  # bytes of one header field kept for ENVELOPE
+
+_NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
+_SOFT_BREAK = re.compile(rb"=[ \t]+(\r?\n)")
+_META = re.compile(rb"<meta\b[^>]{0,300}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
+_UUENCODE = frozenset(("x-uuencode", "uuencode", "x-uue", "uue"))
+
+
+class Attachment(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One attached or inline part. ``start`` .. ``end`` is its encoded body, ``size_bytes`` its decoded size."""
+
+    index: int
+    filename: str | None
+    content_type: str
+    size_bytes: int
+    content_id: str | None  # without <>
+    disposition: str | None
+    section: str
+    start: int
+    end: int
+    encoding: str
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """A parsed message; everything decoded and bounded. ``envelope`` keeps the raw fields of an IMAP ENVELOPE."""
+
+    subject: str
+    from_: tuple[Address, ...]
+    sender: tuple[Address, ...]
+    reply_to: tuple[Address, ...]
+    to: tuple[Address, ...]
+    cc: tuple[Address, ...]
+    bcc: tuple[Address, ...]
+    date: datetime | None
+    message_id: str | None
+    in_reply_to: tuple[str, ...]
+    references: tuple[str, ...]
+    thread_key: int
+    root: Part
+    attachments: tuple[Attachment, ...]
+    envelope: tuple[bytes | None, ...]
+
+
+def parse(raw: Buffer) -> Message:
+    """Read a whole message. Never raises; linear in its size; every list and text in the result is bounded."""
+    root, wanted = structure.scan(raw)
+    get = wanted.get
+    subject_field = get(b"subject")
+    subject = fields.decode(subject_field)[:MAX_SUBJECT] if subject_field else ""
+    from_ = _addresses(get(b"from"))
+    date = get(b"date")
+    own = threads.message_id(get(b"message-id"))
+    in_reply_to = threads.ids(get(b"in-reply-to"))
+    references = threads.ids(get(b"references"))
+    return Message(
+        subject,
+        from_,
+        _addresses(get(b"sender")),
+        _addresses(get(b"reply-to")),
+        _addresses(get(b"to")),
+        _addresses(get(b"cc")),
+        _addresses(get(b"bcc")),
+        dates.parse(fields.text(date)) if date else None,
+        own,
+        in_reply_to,
+        references,
+        threads.thread_key(references, in_reply_to, own, subject, from_[0].email if from_ else ""),
+        root,
+        _attachments(root, raw),
+        tuple([value if value is None else value[:MAX_RAW_FIELD] for value in structure.envelope_fields(wanted)]),
+    )
+
+
+def _addresses(value: bytes | None) -> tuple[Address, ...]:
+    return addresses.parse(value) if value else ()
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Message)
+
+
+def dump(message: Message) -> bytes:
+    """A Message as compact bytes for ``contents.structure``."""
+    return _encoder.encode(message)
+
+
+def load(data: bytes) -> Message:
+    """A Message back from ``dump``; raises msgspec.DecodeError for other bytes."""
+    return _decoder.decode(data)
+
+
+def headers(raw: Buffer) -> list[tuple[str, str]]:
+    """All fields of the message's own header in order: (name as written, value decoded and unfolded)."""
+    found, _ = structure.read_header(raw, 0, len(raw))
+    return [(charset.guess(name), fields.decode(value)) for name, value in found]
+
+
+# --- bodies and attachments -------------------------------------------------------------------------------------------
+
+
+def _sort(part: Part, parent: str, index: int, hidden: bool, bodies: list[tuple[Part, bool]], rest: list[Part]) -> None:
+    """Text bodies and attachments in MIME order (after RFC 8621 §4.1.4).
+
+    A body comes with whether it only repeats, as HTML, a plain text beside it (``hidden`` from reading as text).
+    """
+    kind = part.content_type
+    if kind[:10] == "multipart/":
+        alternative = kind == "multipart/alternative"
+        plain = alternative and any(_has_plain(child) for child in part.children)
+        for number, child in enumerate(part.children):
+            _sort(child, kind, number, hidden or (plain and not _has_plain(child)), bodies, rest)
+    elif (
+        (kind == "text/plain" or kind == "text/html")
+        and part.disposition != "attachment"
+        and (index == 0 or parent == "multipart/alternative" or (parent != "multipart/related" and not part.filename))
+    ):
+        bodies.append((part, hidden))
+    else:
+        rest.append(part)
+
+
+def _has_plain(part: Part) -> bool:
+    if part.content_type[:10] == "multipart/":
+        return any(_has_plain(child) for child in part.children)
+    return part.content_type == "text/plain" and part.disposition != "attachment"
+
+
+def _attachments(root: Part, raw: Buffer) -> tuple[Attachment, ...]:
+    if not root.children and root.content_type[:5] == "text/" and root.disposition is None:
+        if root.content_type in {"text/plain", "text/html"}:
+            return ()
+    rest: list[Part] = []
+    _sort(root, "", 0, False, [], rest)
+    return tuple(
+        [
+            Attachment(
+                index,
+                part.filename,
+                part.content_type,
+                _size(part, raw),
+                part.content_id.strip("<> ") if part.content_id else None,
+                part.disposition,
+                part.section,
+                part.body_start,
+                part.end,
+                part.encoding,
+            )
+            for index, part in enumerate(rest)
+        ]
+    )
+
+
+def _size(part: Part, raw: Buffer) -> int:
+    if part.encoding in {"7bit", "8bit", "binary"}:
+        return part.end - part.body_start
+    return sum(len(chunk) for chunk in decoded(part, raw))
+
+
+def decoded(part: Part | Attachment, raw: Buffer) -> Iterator[bytes]:
+    """The decoded body of a part in chunks of about a megabyte; damaged encodings give what can be read."""
+    start = part.body_start if isinstance(part, Part) else part.start
+    return _decoded(part.encoding, raw, start, part.end)
+
+
+def _decoded(encoding: str, raw: Buffer, start: int, end: int) -> Iterator[bytes]:
+    if encoding == "base64":
+        if end - start <= CHUNK_BYTES:
+            yield fields.base64_junk(raw[start:end])
+        else:
+            yield from _base64(raw, start, end)
+    elif encoding == "quoted-printable":
+        yield from _quoted_printable(raw, start, end)
+    elif encoding in _UUENCODE:
+        yield from _uuencode(raw, start, end)
+    else:
+        for at in range(start, end, CHUNK_BYTES):
+            yield raw[at : min(at + CHUNK_BYTES, end)]
+
+
+def _base64(raw: Buffer, start: int, end: int) -> Iterator[bytes]:
+    carry = b""
+    for at in range(start, end, CHUNK_BYTES):
+        *padded, carry = (carry + raw[at : min(at + CHUNK_BYTES, end)].translate(None, _NOT_BASE64)).split(b"=")
+        for piece in padded:
+            if piece:
+                yield fields.base64_junk(piece)
+        whole = len(carry) & ~3
+        if whole:
+            yield binascii.a2b_base64(carry[:whole])
+            carry = carry[whole:]
+    if carry:
+        yield fields.base64_junk(carry)
+
+
+def _quoted_printable(raw: Buffer, start: int, end: int) -> Iterator[bytes]:
+    at = start
+    while at < end:
+        stop = min(at + CHUNK_BYTES, end)
+        if stop < end:
+            feed = raw.rfind(b"\n", at, stop)
+            if feed >= 0:
+                stop = feed + 1
+            else:
+                escape = raw.rfind(b"=", stop - 2, stop)
+                stop = stop if escape < 0 else escape
+        yield _quoted(raw[at:stop])
+        at = stop
+
+
+def _quoted(data: bytes) -> bytes:
+    if b"= " in data or b"=\t" in data:
+        data = _SOFT_BREAK.sub(rb"=\1", data)
+    return binascii.a2b_qp(data)
+
+
+def _uuencode(raw: Buffer, start: int, end: int) -> Iterator[bytes]:
+    """uuencoded lines between "begin" and "end"; lines that are none are left out."""
+    out: list[bytes] = []
+    size = 0
+    begun = False
+    at = start
+    while at < end:
+        feed = raw.find(b"\n", at, end)
+        stop = end if feed < 0 else feed
+        line = raw[at : min(stop, at + 200)].rstrip(b"\r")
+        at = stop + 1
+        if not begun:
+            begun = line.startswith(b"begin ")
+            continue
+        if line == b"end":
+            break
+        piece = _uu_line(line)
+        out.append(piece)
+        size += len(piece)
+        if size >= CHUNK_BYTES:
+            yield b"".join(out)
+            out, size = [], 0
+    if out:
+        yield b"".join(out)
+
+
+def _uu_line(line: bytes) -> bytes:
+    if not line:
+        return b""
+    try:
+        return binascii.a2b_uu(line)
+    except binascii.Error:
+        try:  # the length byte is right, characters behind the data are not (as old encoders pad)
+            return binascii.a2b_uu(line[: (((line[0] - 32) & 63) * 4 + 5) // 3])
+        except binascii.Error:
+            return b""
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+
+def _part_text(part: Part, raw: Buffer, limit: int = MAX_TEXT_BYTES) -> str:
+    stop = min(part.end, part.body_start + limit)
+    data = b"".join(_decoded(part.encoding, raw, part.body_start, stop))
+    label = part.parameter("charset")
+    if label is None and part.content_type == "text/html":
+        meta = _META.search(data[:2_048])
+        label = meta[1].decode("ascii") if meta else None
+    text_ = charset.decode(data, label)
+    return text_.replace("\r\n", "\n") if "\r" in text_ else text_
+
+
+def _bodies(message: Message) -> list[tuple[Part, bool]]:
+    bodies: list[tuple[Part, bool]] = []
+    _sort(message.root, "", 0, False, bodies, [])
+    return bodies
+
+
+def text(message: Message, raw: Buffer) -> str | None:
+    """The plain text of a message, several parts joined by a line end, CRLF as LF; None when it has none."""
+    found = [_part_text(part, raw) for part, _ in _bodies(message) if part.content_type == "text/plain"]
+    return "\n".join(found) if found else None
+
+
+def html(message: Message, raw: Buffer) -> str | None:
+    """The HTML of a message as sent (not made safe), several parts joined by a line end; None when it has none."""
+    found = [_part_text(part, raw) for part, _ in _bodies(message) if part.content_type == "text/html"]
+    return "\n".join(found) if found else None
+
+
+def readable(message: Message, raw: Buffer, limit: int = MAX_SEARCHABLE_BYTES) -> Iterator[str]:
+    """The text of each body part as a person reads it, HTML as text where no plain text says the same.
+
+    At most ``limit`` encoded bytes of each part; for a message that is only another message, that one's text.
+    """
+    bodies = _bodies(message)
+    if not bodies:
+        inner = next((part for part in structure.walk(message.root) if part.content_type == "message/rfc822"), None)
+        if inner is not None and inner.children:
+            _sort(inner.children[0], "", 0, False, bodies, [])
+    blank = True
+    for part, hidden in bodies:
+        if not hidden:
+            content = _readable_part(part, raw, limit)
+            blank = blank and not content.strip()
+            yield content
+    if blank:
+        for part, hidden in bodies:
+            if hidden:
+                yield _readable_part(part, raw, limit)
+
+
+def _readable_part(part: Part, raw: Buffer, limit: int) -> str:
+    content = _part_text(part, raw, limit)
+    return markup.to_text(content) if part.content_type == "text/html" else content
+
+
+def preview(message: Message, raw: Buffer) -> str:
+    """The first words of a message on one line, at most 200 characters."""
+    out = ""
+    for content in readable(message, raw, 64 << 10):
+        piece = content[:4_000]
+        if not piece.isprintable():
+            piece = "".join([one if one.isprintable() else " " for one in piece])
+        out = f"{out} {' '.join(piece.split())}".strip()
+        if len(out) >= PREVIEW_LENGTH:
+            break
+    return out[:PREVIEW_LENGTH].rstrip()
+
+
+def searchable(message: Message, raw: Buffer) -> str:
+    """What search looks through, one item a line: subject, sender, recipients, attachment names, body text."""
+    lines = [message.subject]
+    for group in (message.from_, message.to, message.cc):
+        for one in group:
+            lines.append(f"{one.name} {one.email}" if one.name else one.email)
+    lines += [one.filename for one in message.attachments if one.filename]
+    size = sum(map(len, lines))
+    for content in readable(message, raw):
+        lines.append(content)
+        size += len(content)
+        if size > MAX_SEARCHABLE:
+            break
+    return "\n".join(lines)[:MAX_SEARCHABLE]
