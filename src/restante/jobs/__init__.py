@@ -1,0 +1,1 @@
+"""Background work: the worker and what it can do."""

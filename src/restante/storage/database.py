@@ -34,6 +34,10 @@ class Database(Protocol):
         """
         ...
 
+    async def reclaim(self, pages: int) -> None:
+        """Give up to ``pages`` unused pages of the files back to the system, where the engine does not by itself."""
+        ...
+
     async def close(self) -> None:
         """Finish what is under way and let the files go."""
         ...

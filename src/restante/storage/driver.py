@@ -101,7 +101,7 @@ def _raise(error: apsw.Error) -> NoReturn:
 _descriptions: dict[str, Any] = {}
 
 
-def _describe(raw: apsw.Connection, sql: str) -> Any:
+def _describe(raw: apsw.Connection, sql: str, parameters: Sequence[Any]) -> Any:
     """The columns of a statement that has already finished (apsw forgets them), found without running it again."""
     found = _descriptions.get(sql)
     if found is None:
@@ -114,7 +114,7 @@ def _describe(raw: apsw.Connection, sql: str) -> Any:
         probe = raw.cursor()
         probe.exec_trace = look
         try:
-            probe.execute(sql, apsw.no_bindings)
+            probe.execute(sql, parameters)
         except apsw.ExecTraceAbort:
             pass
         finally:
@@ -134,10 +134,11 @@ class Cursor:
         self._raw = connection.raw
         self._cursor = connection.raw.cursor()
         self._sql = ""
+        self._parameters: Sequence[Any] = ()
         self._before = 0
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> "Cursor":
-        self._sql = sql
+        self._sql, self._parameters = sql, parameters
         self._before = self._raw.total_changes()
         try:
             self._cursor.execute(sql, parameters)
@@ -159,7 +160,7 @@ class Cursor:
         try:
             found = self._cursor.get_description()
         except apsw.ExecutionCompleteError:
-            found = _columns_when_done(self._raw, self._sql)
+            found = _columns_when_done(self._raw, self._sql, self._parameters)
         return [(item[0], None, None, None, None, None, None) for item in found] or None
 
     @property
@@ -204,11 +205,11 @@ class Cursor:
 _WITHOUT_ROWS = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "PRAGMA")
 
 
-def _columns_when_done(raw: apsw.Connection, sql: str) -> Any:
+def _columns_when_done(raw: apsw.Connection, sql: str, parameters: Sequence[Any]) -> Any:
     start = sql.lstrip()[:8].upper()
     if start.startswith(_WITHOUT_ROWS) and "RETURNING" not in sql.upper():
         return ()
-    return _describe(raw, sql)
+    return _describe(raw, sql, parameters)
 
 
 class Connection:

@@ -40,6 +40,7 @@ GROUP_CALLS = 256
 GROUP_BYTES = 16 << 20
 LOCK_SECONDS = 10.0  # a writer whose front was killed may still be finishing its last group
 SCAN_THREADS = 2
+RECLAIM = "reclaim"  # in the place of fn: give free pages back, outside any transaction
 READY = 0  # the number of the frame that says the file is open
 
 _log = logging.getLogger(__name__)
@@ -150,9 +151,13 @@ def serve(data_dir: Path, link: socket.socket) -> int:
             numbers, calls = [], []
             for frame in frames:
                 number, fn, args, kwargs = pickle.loads(frame)  # noqa: S301 - from our own front, over a socket pair
+                if fn == RECLAIM:
+                    link.sendall(_answer([number], [Outcome(value=commits.reclaim(*args))]))
+                    continue
                 numbers.append(number)
                 calls.append(Call(fn, args, kwargs))
-            link.sendall(_answer(numbers, commits.run(calls)))
+            if calls:
+                link.sendall(_answer(numbers, commits.run(calls)))
     except FatalStorageError as error:
         _log.critical("storage can no longer be trusted: %s", error)
         return 1
@@ -233,6 +238,9 @@ class InProcessDatabase:
         result: T = outcome.value
         return result
 
+    async def reclaim(self, pages: int) -> None:
+        self._commits.reclaim(pages)
+
     async def close(self) -> None:
         self._readers.close()
         self._commits.close()
@@ -257,7 +265,7 @@ class _Link(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 
-    def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Future[Any]:
+    def call(self, fn: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Future[Any]:
         if self._transport is None or self._transport.is_closing():
             raise Unavailable("the writer has ended", code="storage_unavailable")
         self._next += 1
@@ -319,6 +327,9 @@ class ProcessDatabase:
     async def write(self, fn: Callable[Concatenate[WriteConn, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         result: T = await self._link.call(fn, args, kwargs)
         return result
+
+    async def reclaim(self, pages: int) -> None:
+        await self._link.call(RECLAIM, (pages,), {})
 
     async def close(self) -> None:
         self._link.close()

@@ -1,0 +1,103 @@
+"""Reception: taking a message for local recipients and answering for it.
+
+When ``receive`` returns the message is durable in every recipient's mailbox; when it raises, in none.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import format_datetime
+
+from restante import ids
+from restante.core.delivery import Delivered, Target
+from restante.core.routing import Route
+from restante.errors import Invalid, TooLarge
+from restante.mail import serialize
+from restante.mail.message import Buffer, Message
+from restante.runtime import Runtime
+from restante.services import storing
+
+_HOP = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
+_DELIVERED_TO = re.compile(rb"^delivered-to[ \t]*:[ \t]*([^\r\n]{1,998})", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who it is from and for. ``sender`` is "" for the null reverse-path."""
+
+    sender: str
+    recipients: tuple[Route, ...]
+    smtputf8: bool = False
+    body: str = "7BIT"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a message came in; goes into its Received line (RFC 5321 §4.4, RFC 3848)."""
+
+    peer: str
+    helo: str
+    protocol: str
+    hostname: str
+    tls: str | None = None
+    login: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof of a durable message; ``id`` stands in the Received lines and in the 250."""
+
+    id: str
+    delivered: tuple[Delivered, ...]
+
+
+async def receive(rt: Runtime, envelope: Envelope, source: Source, raw: Buffer) -> Receipt:
+    """Deliver a message to its local recipients; durable when it returns.
+
+    Raises Invalid(code="loop"), TooLarge, Unavailable (nothing is stored: the peer keeps it).
+    """
+    limit = rt.config.smtp.limits.max_message_bytes
+    if len(raw) > limit:
+        raise TooLarge(f"the message is over {limit} bytes")
+    now = rt.clock.now()
+    receipt_id = ids.new_uuid().hex
+    examined = await storing.examine_bounded(rt, raw, envelope.sender)
+    _require_no_loop(rt, raw, examined.message, envelope)
+    targets = [
+        Target(
+            route.account_id,
+            route.mailbox_id,
+            "INBOX",
+            route.address,
+            trace_headers(envelope, source, route, receipt_id, now),
+        )
+        for route in dict.fromkeys(envelope.recipients)
+    ]
+    delivered = await storing.deliver(rt, raw, examined, targets, now)
+    return Receipt(receipt_id, tuple(delivered))
+
+
+def trace_headers(envelope: Envelope, source: Source, route: Route, receipt_id: str, now: datetime) -> bytes:
+    """The lines put in front of the message for one recipient (RFC 5321 §4.4; Delivered-To as Postfix writes it)."""
+    protocol = source.protocol + (f" ({source.tls})" if source.tls else "")
+    received = (
+        f"from {source.helo} ([{source.peer}]) by {source.hostname} with {protocol}"
+        f" id {receipt_id} for <{route.address}>; {format_datetime(now)}"
+    )
+    return (
+        serialize.trace_header("Return-Path", f"<{envelope.sender}>")
+        + serialize.trace_header("Delivered-To", route.delivered_to)
+        + serialize.trace_header("Received", received)
+    )
+
+
+def _require_no_loop(rt: Runtime, raw: Buffer, parsed: Message, envelope: Envelope) -> None:
+    """Refuse what has been here before, or has travelled too far (RFC 5321 §6.3)."""
+    block = raw[: parsed.root.body_start]
+    hops = len(_HOP.findall(block))
+    if hops > rt.config.smtp.limits.max_hops:
+        raise Invalid(f"the message loops: it has {hops} Received lines", code="loop")
+    been = {found.strip().lower() for found in _DELIVERED_TO.findall(block)}
+    for route in envelope.recipients:
+        if route.delivered_to.encode().lower() in been:
+            raise Invalid(f"the message loops: it was delivered to {route.delivered_to} before", code="loop")

@@ -1,0 +1,72 @@
+"""Shared fixtures: a real runtime on a temporary SQLite store, in this process."""
+
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from restante.clock import ManualClock
+from restante.config import Config
+from restante.runtime import Runtime
+from restante.storage import indexer
+from restante.storage.blobs.files import FileBlobs
+from restante.storage.room import Room
+from restante.storage.signals import Signals
+from restante.storage.writer import InProcessDatabase
+from restante.vault import Vault
+from tests.fakes import FakeResolver
+
+pytest_plugins = ["tests.plugins.no_skips"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Settings for a data directory of this test's own; listeners take any free port."""
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(mode=0o700)
+    base = Config()
+    return replace(
+        base,
+        data_dir=data_dir,
+        hostname="mail.example.test",
+        http=replace(base.http, listen="127.0.0.1:0"),
+        smtp=replace(base.smtp, listen="127.0.0.1:0"),
+        submission=replace(base.submission, listen="127.0.0.1:0"),
+    )
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that stands at the real time until a test moves it."""
+    return ManualClock(datetime.now(UTC))
+
+
+@pytest.fixture
+def resolver() -> FakeResolver:
+    """DNS with an empty zone; tests put records into it."""
+    return FakeResolver({})
+
+
+@pytest.fixture
+async def rt(config: Config, clock: ManualClock, resolver: FakeResolver) -> AsyncIterator[Runtime]:
+    """A runtime whose writer is in this process."""
+    signals = Signals()
+    db = InProcessDatabase(config.data_dir, signals)
+    indexer.prepare(config.data_dir)
+    pool = ThreadPoolExecutor(2)
+    yield Runtime(
+        config=config,
+        db=db,
+        blobs=FileBlobs(config.data_dir / "blobs"),
+        clock=clock,
+        resolver=resolver,
+        vault=Vault.load(config.data_dir),
+        signals=signals,
+        pool=pool,
+        room=Room(config.data_dir, 0),
+    )
+    await db.close()
+    pool.shutdown()

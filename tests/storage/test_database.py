@@ -1,0 +1,172 @@
+"""Both forms of the writer: groups, failures, signals, death."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+
+from restante.errors import Conflict, Unavailable
+from restante.storage import sqlite, writer
+from restante.storage.signals import Signals
+from restante.storage.writer import InProcessDatabase, ProcessDatabase
+from tests.storage import sample
+
+AnyDatabase = ProcessDatabase | InProcessDatabase
+
+
+@pytest.fixture
+def signals() -> Signals:
+    return Signals()
+
+
+@pytest.fixture(params=["process", "in process"])
+async def db(request: pytest.FixtureRequest, tmp_path: Path, signals: Signals) -> AsyncIterator[AnyDatabase]:
+    opened: AnyDatabase
+    if request.param == "process":
+        opened = await writer.connect(tmp_path, signals, writer.spawn(tmp_path))
+    else:
+        opened = InProcessDatabase(tmp_path, signals)
+    yield opened
+    await opened.close()
+
+
+async def test_what_was_written_can_be_read(db: AnyDatabase) -> None:
+    assert await db.write(sample.put, "a") == "a"
+    assert "a" in await db.read(sample.keys)
+    assert await db.read(sample.nothing) is None
+
+
+async def test_a_failing_function_is_rolled_back_alone(db: AnyDatabase) -> None:
+    results = await asyncio.gather(
+        *[db.write(sample.put_and_fail if n % 3 == 0 else sample.put, f"k{n}") for n in range(60)],
+        return_exceptions=True,
+    )
+    for number, result in enumerate(results):
+        if number % 3:
+            assert result == f"k{number}"
+        else:
+            assert isinstance(result, Conflict)
+            assert result.details == {"key": f"k{number}"}
+    assert {key for key in await db.read(sample.keys) if key.startswith("k")} == {f"k{n}" for n in range(60) if n % 3}
+
+
+async def test_a_bug_is_an_error_of_its_caller_only(db: AnyDatabase) -> None:
+    with pytest.raises((ZeroDivisionError, RuntimeError), match="a bug"):
+        await db.write(sample.bug)
+    await db.write(sample.put, "after")
+    assert "after" in await db.read(sample.keys)
+
+
+async def test_signals_come_after_the_commit_and_only_for_what_was_committed(db: AnyDatabase, signals: Signals) -> None:
+    seen: list[frozenset[int]] = []
+    signals.on_any(seen.append)
+    with pytest.raises(Conflict):
+        await db.write(sample.touch_and_fail, 5)
+    with signals.subscribe(7) as changes:
+        await db.write(sample.put_and_touch, "t", 7)
+        await asyncio.wait_for(changes.wait(), 5)
+    assert seen == [frozenset({7})]
+
+
+async def test_readers_cannot_write(db: AnyDatabase) -> None:
+    with pytest.raises(DBAPIError, match="readonly"):
+        await db.read(sample.write_in_read)
+
+
+async def test_a_read_that_takes_too_long_is_stopped(db: AnyDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "READ_SECONDS", 0.05)
+    with pytest.raises(Unavailable) as caught:
+        await db.read(sample.endless)
+    assert caught.value.code == "too_slow"
+    assert "schema_version" in await db.read(sample.keys)
+
+
+async def test_space_can_be_reclaimed(db: AnyDatabase) -> None:
+    await db.reclaim(10)
+    await db.write(sample.put, "after")
+
+
+async def test_a_result_that_cannot_travel_is_an_error(tmp_path: Path, signals: Signals) -> None:
+    db = await writer.connect(tmp_path, signals, writer.spawn(tmp_path))
+    with pytest.raises(RuntimeError, match="unpicklable"):
+        await db.write(sample.unpicklable)
+    await db.write(sample.put, "after")
+    await db.close()
+
+
+async def test_a_dead_writer_fails_what_waits_and_is_noticed(tmp_path: Path, signals: Signals) -> None:
+    db = await writer.connect(tmp_path, signals, writer.spawn(tmp_path))
+    await db.write(sample.put, "kept")
+    with pytest.raises(Unavailable):
+        await db.write(sample.die, "lost")
+    await asyncio.wait_for(db.died(), 5)
+    with pytest.raises(Unavailable):
+        await db.write(sample.put, "refused")
+    await db.close()
+    again = await writer.connect(tmp_path, signals, writer.spawn(tmp_path))
+    assert {"kept"} == {"kept", "lost", "refused"} & await again.read(sample.keys)
+    await again.close()
+
+
+async def test_the_writer_finishes_and_ends_when_its_front_is_gone(tmp_path: Path, signals: Signals) -> None:
+    process, ours = writer.spawn(tmp_path)
+    db = await writer.connect(tmp_path, signals, (process, ours))
+    await db.write(sample.put, "kept")
+    await db.close()
+    assert process.wait(5) == 0
+
+
+async def test_a_second_writer_is_kept_out(tmp_path: Path, signals: Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "LOCK_SECONDS", 0.1)
+    first = await writer.connect(tmp_path, signals, writer.spawn(tmp_path))
+    with pytest.raises(Conflict) as caught:
+        InProcessDatabase(tmp_path, signals)
+    assert caught.value.code == "data_dir_in_use"
+    await first.close()
+    InProcessDatabase(tmp_path, signals)._lock.release()
+
+
+async def test_a_newer_schema_is_refused(tmp_path: Path, signals: Signals) -> None:
+    db = InProcessDatabase(tmp_path, signals)
+    await db.close()
+    import apsw
+
+    connection = apsw.Connection(str(sqlite.main_path(tmp_path)))
+    connection.execute("UPDATE meta SET value = '999' WHERE key = 'schema_version'")
+    connection.close()
+    with pytest.raises(Conflict, match="newer"):
+        await writer.connect(tmp_path, signals, writer.spawn(tmp_path))
+
+
+async def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path, signals: Signals) -> None:
+    (tmp_path / "restante.db").mkdir()
+    with pytest.raises(Unavailable, match="cannot open"):
+        await writer.connect(tmp_path, signals, writer.spawn(tmp_path))
+
+
+async def test_the_wal_stays_bounded(tmp_path: Path, signals: Signals) -> None:
+    db = InProcessDatabase(tmp_path, signals)
+    pages = 0
+    for number in range(40):
+        await db.write(sample.put, f"big{number}", "x" * 4_000_000)
+        pages += 4_000_000 // sqlite.PAGE_BYTES
+    wal = tmp_path / "restante.db-wal"
+    assert pages > 2 * sqlite.WAL_PAGES
+    assert wal.stat().st_size <= 1.2 * sqlite.WAL_PAGES * sqlite.PAGE_BYTES
+    await db.close()
+
+
+def test_signal_handling_of_the_writer_is_the_fronts_business(tmp_path: Path) -> None:
+    process, ours = writer.spawn(tmp_path)
+    assert ours.gettimeout() == 0.0
+    ours.setblocking(True)
+    ours.recv(100)  # READY
+    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.poll() is None
+    ours.close()
+    assert process.wait(5) == 0
