@@ -65,13 +65,11 @@ class DkimKey:
 def normalise_name(name: str) -> str:
     """A domain name in stored form: lower case, IDNA A-labels, no final dot; Invalid ``invalid_domain``."""
     try:
-        found = addresses.split(addresses.normalise("x@" + name.strip().removesuffix(".")))[1]
+        found = addresses.normalise_domain(name)
     except Invalid as error:
-        raise Invalid(
-            f"{name!r} is not a domain name.", code="invalid_domain", details={"domain": "invalid"}
-        ) from error
-    if found.startswith("["):
-        raise Invalid("An address literal is not a domain.", code="invalid_domain", details={"domain": "invalid"})
+        raise _invalid_name() from error
+    if found.startswith("[") or found.rpartition(".")[2].isdigit():  # an IP address is not a domain
+        raise _invalid_name()
     return found
 
 
@@ -201,6 +199,15 @@ def list_keys(conn: ReadConn, account_id: AccountId, domain_id: DomainId) -> lis
     return [DkimKey(row["selector"], row["algorithm"], row["private_key"], row["public_key"]) for row in rows]
 
 
+def replace_key(
+    conn: WriteConn, account_id: AccountId, domain_id: DomainId, selector: str, before: str, private_key: str
+) -> bool:
+    """Put a newly sealed private key in the place of ``before``; False when it changed meanwhile."""
+    k = tables.dkim_keys.c
+    mine = k.account_id == account_id, k.domain_id == domain_id, k.selector == selector, k.private_key == before
+    return conn.execute(update(tables.dkim_keys).where(*mine).values(private_key=private_key)).rowcount == 1
+
+
 def set_dns_status(
     conn: WriteConn, account_id: AccountId, domain_id: DomainId, status: DnsStatus, now: datetime
 ) -> Domain:
@@ -247,17 +254,21 @@ def remove(conn: WriteConn, account_id: AccountId, domain_id: DomainId, now: dat
     events.record(conn, account_id, "domain.removed", {"domain": domain.name}, now=now)
 
 
-def expire_unapproved(conn: WriteConn, now: datetime) -> list[str]:
+def expire_unapproved(conn: WriteConn, now: datetime, lifetime: timedelta = UNAPPROVED_LIFETIME) -> list[str]:
     """Remove domains that nobody approved in 30 days, with their mailboxes; returns their names.
 
     At most 100 in one call: the job that runs it daily gets to the rest.
     """
-    limit = clock.to_micros(now - UNAPPROVED_LIFETIME)
+    limit = clock.to_micros(now - lifetime)
     statement = select(tables.domains).where(_D.approved_at.is_(None), _D.created_at <= limit)
     rows = conn.execute(statement.order_by(_D.created_at).limit(100)).mappings().all()
     for row in rows:
         remove(conn, AccountId(row["account_id"]), DomainId(row["id"]), now, True)
     return [row["name"] for row in rows]
+
+
+def _invalid_name() -> Invalid:
+    return Invalid("That is not a domain name.", code="invalid_domain", details={"domain": "not a domain name"})
 
 
 def _domain(row: RowMapping) -> Domain:

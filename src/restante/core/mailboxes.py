@@ -122,6 +122,12 @@ def list_all(conn: ReadConn) -> list[Mailbox]:
     return [_mailbox(row) for row in conn.execute(select(tables.mailboxes).order_by(_M.address)).mappings()]
 
 
+def list_admins(conn: ReadConn) -> list[Mailbox]:
+    """The active mailboxes whose users operate the instance, oldest first: who is told of what needs the operator."""
+    statement = select(tables.mailboxes).where(_M.role == "admin", _M.status == "active").order_by(_M.id)
+    return [_mailbox(row) for row in conn.execute(statement).mappings()]
+
+
 def get(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId) -> Mailbox:
     """The mailbox; NotFound ``mailbox_not_found``."""
     return _mailbox(_row(conn, account_id, mailbox_id))

@@ -1,0 +1,205 @@
+"""Domains: the operator's consent with a signing key, the proof of ownership in DNS, the records a domain needs.
+
+Ownership is proved by a TXT record at ``_restante.<domain>`` (or at the domain itself, where a provider takes no
+underscore) that says ``restante-verify=<token>``; the token is the domain's own, so nobody can use another's proof.
+"""
+
+import asyncio
+import base64
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from restante.core import domains, mailboxes
+from restante.core.domains import DkimKey, Domain
+from restante.core.jobs import Job
+from restante.errors import Conflict, NotFound, RestanteError
+from restante.ids import AccountId, DomainId
+from restante.net.dns import Resolver
+from restante.runtime import Runtime
+from restante.services import storing
+
+PROOF_LABEL = "_restante"
+PROOF_PREFIX = "restante-verify="
+RSA_BITS = 2048  # RFC 8301 §3.2: at least 2048 for new keys
+CHECKED_AT_ONCE = 50
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DkimRecord:
+    """The public half of a signing key as DNS shows it (RFC 6376 §3.6.1)."""
+
+    selector: str
+    dns_name: str
+    dns_value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """An approved domain and its new key."""
+
+    domain: Domain
+    dkim: DkimRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DnsRecord:
+    """One record to publish; ``purpose`` says why."""
+
+    purpose: Literal["proof", "reception", "spf", "dkim", "dmarc"]
+    type: Literal["TXT", "MX"]
+    name: str
+    value: str
+
+
+async def approve(rt: Runtime, name: str) -> Approval:
+    """Approve a domain that waits for the operator: a new DKIM key (selector ``mail`` + yyyymm) with it, or nothing.
+
+    Whoever signed up with it gets the DNS records by mail. It receives mail once DNS proves it. Errors: NotFound
+    ``domain_not_found``, Conflict ``domain_already_active``.
+    """
+    domain = await rt.db.read(domains.find_by_name, name)
+    if domain is None:
+        raise NotFound(f"There is no domain {name!r} here."[:300], code="domain_not_found")
+    if domain.is_approved:
+        raise Conflict(f"The domain {domain.name} is active already.", code="domain_already_active")
+    key = await make_key(rt, domain.name)
+    approved = await rt.db.write(domains.approve, domain.account_id, domain.id, key, rt.clock.now())
+    await _tell_creator(rt, approved, key)
+    return Approval(approved, dkim_record(approved.name, key))
+
+
+async def make_key(rt: Runtime, name: str) -> DkimKey:
+    """A new RSA-2048 signing key for a domain, made in the thread pool, its private half sealed."""
+    loop = asyncio.get_running_loop()
+    private, public = await loop.run_in_executor(rt.pool, _make_rsa)
+    selector = selector_at(rt.clock.now())
+    return DkimKey(selector, "rsa-sha256", rt.vault.seal(private, key_purpose(name, selector)), public)
+
+
+def selector_at(now: datetime) -> str:
+    """The selector of a key made at that time: ``mail202611``."""
+    return f"mail{now:%Y%m}"
+
+
+def key_purpose(name: str, selector: str) -> str:
+    """What the vault binds a signing key to: it opens for this domain and selector only."""
+    return f"dkim:{name}:{selector}"
+
+
+def dkim_record(name: str, key: DkimKey) -> DkimRecord:
+    """What to publish for a key."""
+    kind = "rsa" if key.algorithm == "rsa-sha256" else "ed25519"
+    value = f"v=DKIM1; k={kind}; p={key.public_key}"
+    return DkimRecord(key.selector, f"{key.selector}._domainkey.{name}", value)
+
+
+def records(hostname: str, domain: Domain, keys: list[DkimKey]) -> tuple[DnsRecord, ...]:
+    """The DNS records that a domain needs here; ``hostname`` is this server's name."""
+    found = [
+        DnsRecord("proof", "TXT", f"{PROOF_LABEL}.{domain.name}", PROOF_PREFIX + domain.dns_token),
+        DnsRecord("reception", "MX", domain.name, f"10 {hostname}."),
+        DnsRecord("spf", "TXT", domain.name, f"v=spf1 a:{hostname} mx ~all"),
+    ]
+    dkim = [dkim_record(domain.name, key) for key in keys]
+    found += [DnsRecord("dkim", "TXT", record.dns_name, record.dns_value) for record in dkim]
+    found.append(DnsRecord("dmarc", "TXT", f"_dmarc.{domain.name}", "v=DMARC1; p=none"))
+    return tuple(found)
+
+
+async def list_records(rt: Runtime, account_id: AccountId, domain_id: DomainId) -> tuple[DnsRecord, ...]:
+    """As ``records``, for a stored domain; NotFound ``domain_not_found``."""
+    domain = await rt.db.read(domains.get, account_id, domain_id)
+    keys = await rt.db.read(domains.list_keys, account_id, domain_id)
+    return records(rt.config.hostname, domain, keys)
+
+
+async def check_proof(rt: Runtime, account_id: AccountId, domain_id: DomainId) -> Domain:
+    """Look for the domain's proof in DNS and note what was found; a domain proved or forced before stays so.
+
+    Errors: NotFound ``domain_not_found``, RemoteUnavailable ``dns_failed`` (nothing changes then).
+    """
+    domain = await rt.db.read(domains.get, account_id, domain_id)
+    if domain.dns_status != "pending":
+        return domain
+    is_proved = await has_proof(rt.resolver, domain)
+    return await rt.db.write(
+        domains.set_dns_status, account_id, domain_id, "verified" if is_proved else "pending", rt.clock.now()
+    )
+
+
+async def has_proof(resolver: Resolver, domain: Domain) -> bool:
+    """Whether DNS shows the domain's token; RemoteUnavailable ``dns_failed``."""
+    wanted = PROOF_PREFIX + domain.dns_token
+    for name in (f"{PROOF_LABEL}.{domain.name}", domain.name):
+        if any(wanted in text.split() for text in await resolver.txt(name)):
+            return True
+    return False
+
+
+async def check_pending(rt: Runtime, _job: Job) -> None:
+    """Check up to 50 domains whose proof is open, those not asked for longest first (a periodic job).
+
+    A resolver's trouble with one domain does not keep the others waiting.
+    """
+    for domain in await rt.db.read(domains.list_unproved, CHECKED_AT_ONCE):
+        try:
+            await check_proof(rt, domain.account_id, domain.id)
+        except RestanteError as error:
+            _log.info("domain proof not checked domain=%s reason=%s", domain.name, error.code)
+
+
+async def expire_unapproved(rt: Runtime, _job: Job) -> None:
+    """Drop domains that nobody approved in time, with their mailboxes (a periodic job)."""
+    lifetime = timedelta(days=rt.config.mail_api.pending_domain_days)
+    for name in await rt.db.write(domains.expire_unapproved, rt.clock.now(), lifetime):
+        _log.info("domain expired unapproved domain=%s", name)
+
+
+async def reseal_keys(rt: Runtime) -> int:
+    """Seal every signing key with the vault's newest key, one transaction each; returns how many changed."""
+    changed = 0
+    for domain in await rt.db.read(domains.list_all):
+        for key in await rt.db.read(domains.list_keys, domain.account_id, domain.id):
+            sealed = rt.vault.reseal(key.private_key, key_purpose(domain.name, key.selector))
+            if sealed != key.private_key:
+                place = domain.account_id, domain.id, key.selector
+                changed += await rt.db.write(domains.replace_key, *place, key.private_key, sealed)
+    return changed
+
+
+async def _tell_creator(rt: Runtime, domain: Domain, key: DkimKey) -> None:
+    """Send the DNS records to whoever signed up; the approval stands also when that does not work."""
+    if domain.created_by is None:
+        return
+    mailbox = await rt.db.read(mailboxes.find, domain.account_id, domain.created_by)
+    if mailbox is None:
+        return
+    lines = [
+        f"{record.type}  {record.name}\n    {record.value}\n" for record in records(rt.config.hostname, domain, [key])
+    ]
+    text = (
+        f"The domain {domain.name} has been approved.\n\n"
+        "Please publish these DNS records. Mail for the domain is taken once the first one is found.\n\n"
+        + "\n".join(lines)
+    )
+    try:
+        await storing.store_notice(rt, mailbox.account_id, mailbox.id, f"Your domain {domain.name} is approved", text)
+    except RestanteError as error:
+        _log.warning("approval notice not stored domain=%s reason=%s", domain.name, error.code)
+
+
+def _make_rsa() -> tuple[bytes, str]:
+    """(private key as PKCS #8 PEM, public key as base64 of its DER form)."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private, base64.b64encode(public).decode("ascii")
