@@ -1,0 +1,27 @@
+"""What an SMTP session needs of the rest of the house: three calls and the values that go with them."""
+
+from typing import Protocol
+
+from restante.core.access import Principal
+from restante.core.routing import Route
+from restante.services.reception import Envelope, Receipt, Source
+from restante.storage.spool import Buffer
+
+
+class Backend(Protocol):
+    """The calls; each may raise anything of the error tree, which ``smtp/errors.py`` turns into replies."""
+
+    async def route(self, address: str, size_bytes: int) -> tuple[Route, ...]:
+        """Where mail for an address goes."""
+        ...
+
+    async def receive(self, envelope: Envelope, source: Source, raw: Buffer) -> Receipt:
+        """Keep a message; returns only when it is durably stored. ``raw`` is valid until then."""
+        ...
+
+    async def login(self, username: str, password: str, peer: str) -> Principal:
+        """Who these credentials belong to."""
+        ...
+
+
+__all__ = ["Backend", "Buffer", "Envelope", "Receipt", "Route", "Source"]

@@ -1,0 +1,42 @@
+"""Reception: mail from other servers (port 25), for our own mailboxes only; and a session's way into the house."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from restante.core import routing
+from restante.core.access import Principal
+from restante.core.routing import Route
+from restante.services import authentication, reception
+from restante.smtp.backend import Backend, Envelope, Receipt, Source
+from restante.storage.spool import Buffer
+
+if TYPE_CHECKING:
+    from restante.runtime import Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """Anyone may send; no login is taken here. What is not ours is refused recipient by recipient: no relaying."""
+
+    requires_login: bool = False
+
+    async def check_sender(self, backend: Backend, principal: Principal | None, sender: str) -> None:
+        """Every sender may try."""
+
+
+class House:
+    """The real backend: routing, reception and authentication of one runtime."""
+
+    __slots__ = ("_rt",)
+
+    def __init__(self, rt: "Runtime") -> None:
+        self._rt = rt
+
+    async def route(self, address: str, size_bytes: int) -> tuple[Route, ...]:
+        return await self._rt.db.read(routing.resolve, address, size_bytes)
+
+    async def receive(self, envelope: Envelope, source: Source, raw: Buffer) -> Receipt:
+        return await reception.receive(self._rt, envelope, source, raw)
+
+    async def login(self, username: str, password: str, peer: str) -> Principal:
+        return await authentication.login(self._rt, username, password, peer)

@@ -1,0 +1,342 @@
+"""The grammar of SMTP, without I/O, for the server and the client: commands, paths, replies, the DATA transparency.
+
+RFC 5321 (§4.1 commands, §4.2 replies, §4.5.2 transparency), 1870 SIZE, 2034 enhanced codes, 3030 BDAT, 6152 8BITMIME,
+6531 SMTPUTF8. Lines end in CR LF and in nothing else: a bare CR or LF anywhere is refused, because two servers that
+disagree about where a line ends can be made to disagree about where a message ends.
+"""
+
+import mmap
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from restante import errors
+
+MAX_COMMAND_LINE = 4096  # RFC 5321 §4.5.3.1.4 asks for 512 and extensions add to it
+MAX_ADDRESS = 320  # 64 + 1 + 255, RFC 5321 §4.5.3.1
+MAX_PARAMETERS = 20
+TERMINATOR = b"\r\n.\r\n"
+
+
+class Reply(NamedTuple):
+    """A reply: ``enhanced`` is empty where RFC 2034 §4 wants none (greeting, EHLO, 3xx)."""
+
+    code: int
+    enhanced: str
+    text: str
+
+    def encode(self) -> bytes:
+        """The bytes of it."""
+        return reply(self.code, self.enhanced, self.text)
+
+
+class ProtocolError(Exception):
+    """A command that cannot be understood; ``reply`` is the answer to it."""
+
+    def __init__(self, code: int, enhanced: str, text: str) -> None:
+        super().__init__(text)
+        self.reply = Reply(code, enhanced, text)
+
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+def reply(code: int, enhanced: str, *lines: str) -> bytes:
+    """A reply of some lines (RFC 5321 §4.2.1); what is not printable ASCII becomes ``?``: no text adds a line."""
+    prefix = f"{enhanced} " if enhanced else ""
+    shown = [prefix + _UNPRINTABLE.sub("?", line)[:480] for line in lines]
+    head = "".join(f"{code}-{line}\r\n" for line in shown[:-1])
+    return f"{head}{code} {shown[-1]}\r\n".encode("ascii")
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def split_command(line: bytes) -> tuple[bytes, bytes]:
+    """A command line without its CR LF as (upper-case verb, rest)."""
+    verb, _, rest = line.partition(b" ")
+    return verb.upper(), rest.strip(b" ")
+
+
+def text_of(rest: bytes) -> str:
+    """A command's argument as text. Raises ProtocolError for control characters and for what is not UTF-8."""
+    try:
+        text = rest.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ProtocolError(501, "5.5.2", "The argument is not valid UTF-8") from None
+    if _CONTROL.search(text):
+        raise ProtocolError(501, "5.5.2", "Control characters are not allowed")
+    return text
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]")
+_HELO_DOUBTFUL = re.compile(r"[^A-Za-z0-9._:\[\]-]")
+
+
+def parse_helo(rest: bytes) -> str:
+    """The client's name in EHLO or HELO: at least one word; doubtful characters become ``?`` (it is traced).
+
+    Real clients send machine names with underscores, spaces and letters of their own language: the name decides
+    nothing, so none of them is turned away.
+    """
+    if not rest:
+        raise ProtocolError(501, "5.5.4", "Give your host name")
+    return _HELO_DOUBTFUL.sub("?", rest.decode("utf-8", "replace").split(" ")[0])[:255]
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """MAIL FROM: ``sender`` is "" for the null path; ``size_bytes`` is 0 if not declared."""
+
+    sender: str
+    size_bytes: int = 0
+    body: str = "7BIT"
+    smtputf8: bool = False
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rcpt:
+    """RCPT TO: ``recipient`` has no domain only for ``postmaster`` (RFC 5321 §4.1.1.3)."""
+
+    recipient: str
+    parameters: dict[str, str] = field(default_factory=dict)
+
+
+# The path that nearly every command has; everything else goes the long way.
+_PLAIN_PATH = rb"<([A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?)>"
+_PLAIN_MAIL = re.compile(rb"(?i:FROM): ?" + _PLAIN_PATH + rb"(?: SIZE=([0-9]{1,18}))?")
+_PLAIN_RCPT = re.compile(rb"(?i:TO): ?" + _PLAIN_PATH)
+_SIZE = re.compile(r"[0-9]{1,20}")
+
+
+def parse_mail(rest: bytes, extensions: frozenset[str]) -> Mail:
+    """Read what follows ``MAIL``; ``extensions`` are the parameters that were offered to this client, upper case.
+
+    Raises ProtocolError with the answer: 501 for what does not parse, 555 for a parameter that was not offered
+    (RFC 5321 §4.1.1.11), 553 5.6.7 for a non-ASCII address without SMTPUTF8 (RFC 6531 §3.5).
+    """
+    if (plain := _PLAIN_MAIL.fullmatch(rest)) and b".." not in plain[1] and (not plain[2] or "SIZE" in extensions):
+        return Mail(plain[1].decode("ascii"), int(plain[2] or 0))
+    text = text_of(rest)
+    sender, tail = _path(text, "FROM", "5.1.7", null_allowed=True)
+    parameters = _parameters(tail, extensions)
+    utf8 = "SMTPUTF8" in parameters
+    if utf8 and parameters["SMTPUTF8"]:
+        raise ProtocolError(501, "5.5.4", "SMTPUTF8 takes no value")
+    if not utf8 and not sender.isascii():
+        raise ProtocolError(553, "5.6.7", "A non-ASCII address needs SMTPUTF8")
+    body = parameters.get("BODY", "7BIT").upper()
+    if body not in ("7BIT", "8BITMIME"):
+        raise ProtocolError(501, "5.5.4", "BODY is 7BIT or 8BITMIME")
+    size = parameters.get("SIZE", "0")
+    if not _SIZE.fullmatch(size):
+        raise ProtocolError(501, "5.5.4", "SIZE is a number of bytes")
+    return Mail(sender, int(size), body, utf8, parameters)
+
+
+def parse_rcpt(rest: bytes, extensions: frozenset[str], *, smtputf8: bool = False) -> Rcpt:
+    """Read what follows ``RCPT``; ``smtputf8`` says whether this transaction asked for it. Errors as ``parse_mail``."""
+    if (plain := _PLAIN_RCPT.fullmatch(rest)) and b".." not in plain[1]:
+        return Rcpt(plain[1].decode("ascii"))
+    text = text_of(rest)
+    recipient, tail = _path(text, "TO", "5.1.3", null_allowed=False)
+    if not smtputf8 and not recipient.isascii():
+        raise ProtocolError(553, "5.6.7", "A non-ASCII address needs SMTPUTF8")
+    return Rcpt(recipient, _parameters(tail, extensions))
+
+
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+"
+_DOT_STRING = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
+_QUOTED = re.compile(r'"((?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*)"')
+_ESCAPED = re.compile(r"\\(.)")
+_LABEL = r"[A-Za-z0-9_\x80-\U0010ffff](?:[A-Za-z0-9_\x80-\U0010ffff-]{0,61}[A-Za-z0-9_\x80-\U0010ffff])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[A-Za-z0-9:.-]{{1,64}}\]")
+# A source route is read and dropped, as RFC 5321 Appendix C says.
+_ROUTE = re.compile(r"@[A-Za-z0-9_.\[\]:-]+(?:,@[A-Za-z0-9_.\[\]:-]+)*:")
+
+
+def _path(text: str, keyword: str, status: str, *, null_allowed: bool) -> tuple[str, str]:
+    """The address of ``FROM:<path>`` and what follows it. A path without angle brackets is refused (§4.1.2)."""
+    head, colon, tail = text.partition(":")
+    if not colon or head.strip().upper() != keyword:
+        raise ProtocolError(501, "5.5.4", f"Say {keyword}:<address>")
+    tail = tail.lstrip(" ")
+    if not tail.startswith("<"):
+        raise ProtocolError(501, status, "Put the address in angle brackets")
+    if null_allowed and tail.startswith("<>"):
+        return "", _after_path(tail, 2)
+    position = 1
+    if route := _ROUTE.match(tail, position):
+        position = route.end()
+    local, position = _local_part(tail, position, status)
+    if tail.startswith(">", position) and local.lower() == "postmaster" and not null_allowed:
+        return local, _after_path(tail, position + 1)
+    domain = _DOMAIN.match(tail, position + 1)
+    if not tail.startswith("@", position) or not domain or not tail.startswith(">", domain.end()):
+        raise ProtocolError(501, status, "That is not a mail address")
+    address = f"{local}@{domain[0]}"
+    if len(address.encode()) > MAX_ADDRESS:
+        raise ProtocolError(501, status, "The address is too long")
+    return address, _after_path(tail, domain.end() + 1)
+
+
+def _local_part(text: str, position: int, status: str) -> tuple[str, int]:
+    """The local part in its plainest form: quotes go where nothing needs them (RFC 5321 §4.1.2), and its end."""
+    if plain := _DOT_STRING.match(text, position):
+        return plain[0], plain.end()
+    quoted = _QUOTED.match(text, position)
+    if not quoted or not quoted[1]:
+        raise ProtocolError(501, status, "That is not a mail address")
+    content = _ESCAPED.sub(r"\1", quoted[1])
+    if _DOT_STRING.fullmatch(content):
+        return content, quoted.end()
+    escaped = content.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"', quoted.end()
+
+
+def _after_path(text: str, position: int) -> str:
+    tail = text[position:]
+    if tail and not tail.startswith(" "):
+        raise ProtocolError(501, "5.5.4", "A space separates the parameters")
+    return tail
+
+
+_KEYWORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_VALUE = re.compile(r"[^=\x00-\x20\x7f]+")
+
+
+def _parameters(tail: str, extensions: frozenset[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    words = tail.split()
+    if len(words) > MAX_PARAMETERS:
+        raise ProtocolError(501, "5.5.4", "Too many parameters")
+    for word in words:
+        name, equals, value = word.partition("=")
+        key = name.upper()
+        if not _KEYWORD.fullmatch(name) or (equals and not _VALUE.fullmatch(value)) or key in found:
+            raise ProtocolError(501, "5.5.4", "A parameter cannot be read")
+        if key not in extensions:
+            raise ProtocolError(555, "5.5.4", f"{key} is not offered here")
+        found[key] = value
+    return found
+
+
+_BDAT = re.compile(rb"([0-9]{1,20})( +LAST)?", re.IGNORECASE)
+
+
+def parse_bdat(rest: bytes) -> tuple[int, bool]:
+    """The size in bytes of a BDAT chunk and whether it is the last (RFC 3030 §2)."""
+    found = _BDAT.fullmatch(rest)
+    if not found:
+        raise ProtocolError(501, "5.5.4", "Say BDAT size [LAST]")
+    return int(found[1]), bool(found[2])
+
+
+# --- the message ----------------------------------------------------------------------------------------------------
+
+_BARE_CR_OR_DOT = re.compile(rb"\r(?:[^\n]|\n\.)")
+_BARE_CR = re.compile(rb"\r(?!\n)")
+
+
+class DataDecoder:
+    """Turns the bytes after DATA into the message (RFC 5321 §4.5.2), in chunks cut anywhere.
+
+    Only CR LF . CR LF ends it. ``bare_newline`` turns True at the first CR without LF or LF without CR; the message
+    must then be refused once its end is there: a laxer peer might have split it (and text after it would be commands).
+    Work is linear: each byte is looked at once, up to four are held back between chunks.
+    """
+
+    __slots__ = ("_held", "_started", "bare_newline", "finished")
+
+    def __init__(self) -> None:
+        self._held = b"\r\n"  # the line end of the DATA command itself: a dot may follow it at once
+        self._started = False
+        self.bare_newline = False
+        self.finished = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """Take the next chunk; return (decoded bytes of the message, what follows the end of it)."""
+        data = self._held + data
+        # One pass finds the first dot line or bare CR; for most messages that is the terminator itself.
+        odd = _BARE_CR_OR_DOT.search(data)
+        if odd is None:
+            end = -1
+        elif data.startswith(TERMINATOR, odd.start()):
+            end, odd = odd.start(), None
+        else:
+            end = data.find(TERMINATOR, odd.start())
+        if end >= 0:
+            self.finished = True
+            body, rest = data[: end + 2], data[end + 5 :]
+        else:
+            keep = _held_back(data)
+            body, self._held, rest = data[: len(data) - keep], data[len(data) - keep :], b""
+        if not body:
+            return b"", rest
+        if not self.bare_newline:
+            bare_cr = odd is not None and _BARE_CR.search(body, odd.start()) is not None
+            self.bare_newline = bare_cr or body.count(b"\r") != body.count(b"\n")
+        if odd is not None:
+            body = body.replace(b"\r\n.", b"\r\n")
+        if not self._started:
+            self._started = True
+            body = body[2:]
+        return body, rest
+
+
+def _held_back(data: bytes) -> int:
+    """How many last bytes may be the beginning of the terminator."""
+    for length in (4, 3, 2, 1):
+        if data.endswith(TERMINATOR[:length]):
+            return length
+    return 0
+
+
+class ChunkChecker:
+    """Watches the bytes of BDAT for a bare CR or LF (they are otherwise kept as they come)."""
+
+    __slots__ = ("_after_cr", "bare_newline")
+
+    def __init__(self) -> None:
+        self._after_cr = False
+        self.bare_newline = False
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next bytes of the message."""
+        if self.bare_newline or not data:
+            return
+        if self._after_cr:
+            data = b"\r" + data
+        self._after_cr = data.endswith(b"\r")
+        whole = data[:-1] if self._after_cr else data
+        self.bare_newline = bool(_BARE_CR.search(whole)) or whole.count(b"\r") != whole.count(b"\n")
+
+    def finish(self) -> None:
+        """The message is complete: a CR at its very end is bare."""
+        self.bare_newline = self.bare_newline or self._after_cr
+
+
+def encode_data(raw: bytes | mmap.mmap, chunk_bytes: int = 64 * 1024) -> Iterator[bytes]:
+    """The bytes to send after DATA's 354: dots doubled, the last line ended, the terminator (RFC 5321 §4.5.2).
+
+    Raises Invalid(code="bare_newline"), before the terminator, for a message with a bare CR or LF: the next server
+    might split it.
+    """
+    checker = ChunkChecker()
+    position, line_start = 0, True
+    while position < len(raw):
+        end = position + chunk_bytes
+        end += raw[end - 1 : end] == b"\r"  # never between CR and LF
+        data = raw[position:end]
+        checker.feed(data)
+        if checker.bare_newline:
+            break
+        stuffed = data.replace(b"\r\n.", b"\r\n..")
+        yield b"." + stuffed if line_start and data.startswith(b".") else stuffed
+        position, line_start = end, data.endswith(b"\r\n")
+    checker.finish()
+    if checker.bare_newline:
+        raise errors.Invalid("the message has a bare CR or LF", code="bare_newline")
+    yield b".\r\n" if line_start else TERMINATOR
