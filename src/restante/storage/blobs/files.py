@@ -32,7 +32,7 @@ class FileBlobs:
 
     def put(self, key: str, data: Buffer) -> None:
         path = self._path(key)
-        with self._lock, contextlib.suppress(FileNotFoundError):
+        with self._lock, contextlib.suppress(OSError):  # whatever it is, writing it anew will say
             os.utime(path)
             return
         beside = path.with_name(f".{path.name}.{ids.new_uuid().hex}")

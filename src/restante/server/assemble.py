@@ -1,0 +1,129 @@
+"""Assembly: a runtime from settings, and the server with all its parts around one.
+
+The one place that picks engines. Start-up opens the ports first (their errors are the most common), starts the writer
+while the rest is imported, and says it is ready only when everything answers.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from restante import log
+from restante.clock import SystemClock
+from restante.config import Config
+from restante.errors import Unavailable
+from restante.net.dns import SystemResolver
+from restante.runtime import Runtime
+from restante.server import listeners
+from restante.services import provisioning
+from restante.services.provisioning import FirstRun
+from restante.storage import indexer, writer
+from restante.storage.blobs.files import FileBlobs
+from restante.storage.database import Database
+from restante.storage.room import Room
+from restante.storage.signals import Signals
+from restante.storage.writer import InProcessDatabase, ProcessDatabase
+from restante.vault import Vault
+
+POOL_THREADS = 4
+
+_log = log.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a server that is ready has to tell. ``first_run`` is set when this start made the data directory."""
+
+    config: Config
+    http: tuple[str, ...]  # URLs
+    smtp: tuple[str, ...]  # host:port
+    submission: tuple[str, ...]
+    first_run: FirstRun | None
+
+
+def make_data_dir(data_dir: Path) -> None:
+    """Create the data directory, for its owner alone. Raises Unavailable with one line for people."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (data_dir / "spool").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"cannot make the data directory {data_dir}: {error.strerror}") from error
+
+
+def _runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoolExecutor, vault: Vault) -> Runtime:
+    return Runtime(
+        config=config,
+        db=db,
+        blobs=FileBlobs(config.data_dir / "blobs"),
+        clock=SystemClock(),
+        resolver=SystemResolver(),
+        vault=vault,
+        signals=signals,
+        pool=pool,
+        room=Room(config.data_dir, config.storage.min_free_bytes),
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(config: Config) -> AsyncIterator[Runtime]:
+    """A runtime for one command, with its writer in this process. Raises Conflict when a server uses the directory.
+
+    What the command changed is in the search index when this returns.
+    """
+    make_data_dir(config.data_dir)
+    signals = Signals()
+    vault = Vault.load(config.data_dir, config.secret_key)
+    db = InProcessDatabase(config.data_dir, signals)
+    indexer.prepare(config.data_dir)
+    with ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work") as pool:
+        try:
+            yield _runtime(config, db, signals, pool, vault)
+        finally:
+            await asyncio.get_running_loop().run_in_executor(pool, indexer.catch_up, config.data_dir)
+            await db.close()
+
+
+async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
+    """Run the server until SIGTERM or SIGINT (returns 0) or until its writer dies (returns 1).
+
+    ``on_ready`` is called once, when every port answers. Raises what keeps the server from starting.
+    """
+    make_data_dir(config.data_dir)
+    vault = Vault.load(config.data_dir, config.secret_key)
+    sockets = listeners.open_listeners(config)
+    spawned = writer.spawn(config.data_dir)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(listeners.close_listeners, sockets)
+        from restante.server import parts  # imported while the writer opens its file: HTTP takes a while
+
+        signals = Signals()
+        db = await writer.connect(config.data_dir, signals, spawned)
+        stack.push_async_callback(db.close)
+        indexer.prepare(config.data_dir)
+        pool = stack.enter_context(ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work"))
+        rt = _runtime(config, db, signals, pool, vault)
+        first = await provisioning.first_run(rt)
+        running = await stack.enter_async_context(parts.start(rt, db, sockets))
+        on_ready(Ready(config, running.http, running.smtp, running.submission, first))
+        return await _until_stopped(db)
+
+
+async def _until_stopped(db: ProcessDatabase) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    died = asyncio.ensure_future(db.died())
+    stopped = asyncio.ensure_future(stop.wait())
+    await asyncio.wait((died, stopped), return_when=asyncio.FIRST_COMPLETED)
+    if died.done() and not stop.is_set():
+        _log.error("the writer ended; stopping")
+        stopped.cancel()
+        return 1
+    _log.info("stopping")
+    died.cancel()
+    return 0
