@@ -1,4 +1,4 @@
-"""Mail addresses: address lists of header fields, and the form that routing compares (RFC 5322 §3.4, RFC 6532, RFC 5890).
+"""Mail addresses: address lists of header fields, and the form that routing compares (RFC 5322 §3.4, RFC 5890).
 
 Real headers break every rule of the grammar, so reading is tolerant: names with commas, stray brackets, unclosed
 comments and quotes still give what a person would read. ``normalise`` is strict: what it lets through can be routed.
@@ -64,6 +64,10 @@ _TOKENS = re.compile(
     r"|(?P<one>.)",
     re.DOTALL,
 )
+# The same once a quote was seen that never closes: quotes are no longer special.
+_TOKENS_UNQUOTED = re.compile(
+    r"(?P<word>=\?[^?\s]{1,80}\?[bBqQ]\?[^?\s]*\?=)|(?P<text>[^\"(),:;<>@\[\]\\\s=]++)|(?P<space>\s++)|(?P<one>.)", re.S
+)
 _PARENS = re.compile(r"[()]|\\.", re.DOTALL)
 _UNESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _DOT_ATOM = re.compile(_ATEXT + r"+(?:\." + _ATEXT + r"+)*")
@@ -123,6 +127,7 @@ class _Reader:
         self.at = start
         self.limit = limit
         self.found: list[Item] = []
+        self.tokens = _TOKENS
         self.comments_end = True  # False once a comment was seen that never closes: later brackets are text
         self.carry = ""  # "Doe" of the unquoted "Doe, John <j@x>"
         self.in_group = False
@@ -139,14 +144,18 @@ class _Reader:
     def read(self) -> list[Item]:
         value, size = self.value, len(self.value)
         while self.at < size and len(self.found) < self.limit:
-            match = _TOKENS.match(value, self.at)
+            match = self.tokens.match(value, self.at)
             if match is None:
                 break
             self.at = match.end()
             kind = match.lastgroup
             token = match[0]
             if kind == "close":
-                self._add(token if token.endswith('"') and len(token) > 1 else token + '"', _unquote(match["quoted"]))
+                if match["close"]:
+                    self._add(token, _unquote(match["quoted"]))
+                else:
+                    self.tokens = _TOKENS_UNQUOTED
+                    self.at = match.start() + 1
             elif kind == "one":
                 self._special(token)
             elif kind == "space":
@@ -166,28 +175,31 @@ class _Reader:
         self.words.append(shown)
         self.plain.append(written)
 
-    def _special(self, token: str) -> None:
+    def _special(self, sign: str) -> None:
         inside = self.angle is not None and not self.closed
-        if token == "(" and self.comments_end:
-            self._comment()
-        elif token == "<" and not inside:
+        if sign in '()"':
+            if sign == "(" and self.comments_end:
+                self._comment()
+            else:
+                self._add("", " ")
+        elif sign == "<" and not inside:
             self.angle = []
             self.closed = False
-        elif token == ">":
+        elif sign == ">":
             self.closed = self.angle is not None
-        elif token == "," and not (inside and self._route_follows()):
+        elif sign == "," and not (inside and self._route_follows()):
             self._finish(last=False)
-        elif token == ":" and not inside and not self.in_group and not self.at_sign:
+        elif sign == ":" and not inside and not self.in_group and not self.at_sign:
             self._open_group()
-        elif token == ";" and not inside:
+        elif sign == ";" and not inside:
             self._finish(last=True)
             if self.in_group:
                 self.found.append(Item("end", "", "", ""))
                 self.in_group = False
         else:
-            if token == "@" and not inside:
+            if sign == "@" and not inside:
                 self.at_sign = True
-            self._add(token, token)
+            self._add(sign, sign)
 
     def _route_follows(self) -> bool:
         # <@relay1,@relay2:joe@example.org> (RFC 5322 §4.4): the comma belongs to the route
@@ -211,7 +223,7 @@ class _Reader:
                     self.at = match.end()
                     return
         self.comments_end = False
-        self._add("(", "(")
+        self._add("", " ")
 
     def _finish(self, *, last: bool) -> None:
         name = _clean("".join(self.words))
@@ -327,7 +339,10 @@ def _routed_local(local: str) -> str:
 
 
 def normalise_domain(domain: str) -> str:
-    """A domain as lower-case A-labels without the final dot; an address literal stays. Raises Invalid (``invalid_domain``)."""
+    """A domain as lower-case A-labels without the final dot; an address literal stays.
+
+    Raises Invalid (``invalid_domain``).
+    """
     lowered = domain.strip().lower().removesuffix(".")
     if _PLAIN_DOMAIN.fullmatch(lowered):
         return lowered

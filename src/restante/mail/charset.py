@@ -94,7 +94,29 @@ _CODECS: dict[str, str] = {
 }
 # Labels that say nothing about bytes above 127: those are UTF-8 if they can be, else Windows-1252.
 _GUESS = frozenset(
-    ["us-ascii", "ascii", "ansi_x3.4-1968", "ansi_x3.4-1986", "iso-ir-6", "iso646-us", "iso_646.irv:1991", "us", "csascii", "646", "cp367", "ibm367", "unknown", "unknown-8bit", "x-unknown", "8bit", "7bit", "binary", "default", "utf", "none"]
+    [
+        "us-ascii",
+        "ascii",
+        "ansi_x3.4-1968",
+        "ansi_x3.4-1986",
+        "iso-ir-6",
+        "iso646-us",
+        "iso_646.irv:1991",
+        "us",
+        "csascii",
+        "646",
+        "cp367",
+        "ibm367",
+        "unknown",
+        "unknown-8bit",
+        "x-unknown",
+        "8bit",
+        "7bit",
+        "binary",
+        "default",
+        "utf",
+        "none",
+    ]
 )
 
 _LABELS: dict[str, str] = {label: codec for codec, labels in _CODECS.items() for label in labels.split()}

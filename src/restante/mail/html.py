@@ -10,22 +10,25 @@ import re
 MAX_CHARACTERS = 1 << 20
 MAX_TAGS = 100_000
 
-_NAME = re.compile(r"/?([A-Za-z][A-Za-z0-9]{0,30})")
-_SPACE = " \t\r\n\f"
+_TAG = re.compile(r"<(?:(/?[A-Za-z][A-Za-z0-9:]{0,30})([^<>]*)|[!?/][^<>]*)>")
+_HIDDEN = re.compile(r"<(script|style|title|template|!--)", re.IGNORECASE)
+_PRE = re.compile(r"<pre\b", re.IGNORECASE)
 _MANY_LINES = re.compile(r"\n{3,}")
 _INVISIBLE = re.compile("[\u00ad\u034f\u200b\u2060\ufeff]+")  # what newsletters pad their preview line with
 
-_PARAGRAPH = frozenset(["p", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "blockquote", "ul", "ol", "dl", "hr", "table"])
-_LINE = frozenset(
-    ["br", "div", "tr", "li", "dt", "dd", "section", "article", "header", "footer", "main", "nav", "aside", "form", "fieldset", "center", "address", "figure", "figcaption", "option", "caption", "thead", "tbody", "tfoot", "body", "html", "head", "title"]
-)
-_CELL = frozenset(("td", "th"))
-_RAW = frozenset(("script", "style", "title", "template"))
-_BREAKS = {
-    **dict.fromkeys(_PARAGRAPH, "\n\n"),
-    **dict.fromkeys(_LINE, "\n"),
-    **dict.fromkeys(_CELL, " "),
-}
+_BREAKS: dict[str, str] = {}
+for _names, _gap in (
+    ("p h1 h2 h3 h4 h5 h6 pre blockquote ul ol dl hr table", "\n\n"),
+    (
+        "br div tr dt dd section article header footer main nav aside form fieldset center address figure figcaption "
+        "option caption thead tbody tfoot body html head",
+        "\n",
+    ),
+    ("td th", " "),
+):
+    for _name in _names.split():
+        _BREAKS.update(dict.fromkeys((_name, f"/{_name}", _name.upper(), f"/{_name.upper()}"), _gap))
+_BREAKS.update(dict.fromkeys(("li", "LI"), "\n- "))
 
 
 def to_text(source: str) -> str:
@@ -33,78 +36,70 @@ def to_text(source: str) -> str:
 
     Scripts, styles, titles and comments are left out. At most ``MAX_CHARACTERS`` and ``MAX_TAGS`` are read. Never raises.
     """
-    pieces = source[:MAX_CHARACTERS].split("<", MAX_TAGS + 1)[: MAX_TAGS + 1]
-    out: list[str] = [_collapse(pieces[0])]
-    raw = ""  # the element whose content is no text
-    comment = False
-    pre = 0
-    for piece in pieces[1:]:
-        if comment:
-            end = piece.find("-->")
-            if end < 0:
-                continue
-            comment = False
-            content = piece[end + 3 :]
-        elif raw and piece[: len(raw) + 1].lower() != f"/{raw}":
-            continue
-        elif piece[:3] == "!--":
-            end = piece.find("-->", 1)  # "<!-->" is a whole comment
-            comment = end < 0
-            if comment:
-                continue
-            content = piece[end + 3 :]
-        elif piece[:1] in ("!", "?"):
-            content = piece.partition(">")[2]
-        else:
-            name = _NAME.match(piece)
-            if name is None:
-                content = "<" + piece
-            else:
-                tag = name[1].lower()
-                closing = piece[0] == "/"
-                content = _behind(piece)
-                if closing:
-                    raw = ""
-                elif tag in _RAW:
-                    raw = tag
-                    continue
-                if tag == "pre":
-                    pre = max(0, pre - 1) if closing else pre + 1
-                elif tag == "li" and not closing:
-                    out.append("\n- ")
-                    tag = ""
-                if tag in _BREAKS:
-                    out.append(_BREAKS[tag])
+    source = _visible(source[:MAX_CHARACTERS])
+    if _PRE.search(source):
+        source = _keep_lines(source)
+    pieces = _TAG.split(source.replace("\n", " "), MAX_TAGS)
+    out: list[str] = [pieces[0]]
+    for at in range(1, len(pieces), 3):
+        name, attributes, content = pieces[at], pieces[at + 1], pieces[at + 2]
+        if name is not None:
+            gap = _BREAKS.get(name)
+            if gap is not None:
+                out.append(gap)
+            if attributes and attributes.count('"') & 1:  # a ">" inside a quoted attribute
+                before, bracket, after = content.partition(">")
+                if bracket and before.count('"') & 1:
+                    content = after
         if content:
-            out.append(content if pre else _collapse(content))
+            out.append(content)
     joined = "".join(out)
     if "&" in joined:
         joined = entities.unescape(joined)
-    joined = _INVISIBLE.sub("", joined)
+    if not joined.isascii():
+        joined = _INVISIBLE.sub("", joined)
     joined = "\n".join([" ".join(line.split()) for line in joined.split("\n")])
     return _MANY_LINES.sub("\n\n", joined).strip()
 
 
-def _behind(piece: str) -> str:
-    """What follows the tag that ``piece`` begins with; a ">" inside a quoted attribute does not end it."""
-    end = piece.find(">")
-    if end < 0:
-        return ""
-    quote = piece.find('"', 0, end)
-    if quote >= 0 and piece.count('"', 0, end) & 1:
-        close = piece.find('"', end)
-        further = piece.find(">", close) if close >= 0 else -1
-        if further >= 0:
-            end = further
-    return piece[end + 1 :]
+def _visible(source: str) -> str:
+    """``source`` without comments and without elements whose content is no text; one that never ends goes to the end."""
+    found = _HIDDEN.search(source)
+    if found is None:
+        return source
+    lowered = source.lower()
+    if len(lowered) != len(source):  # a few letters change their length; offsets must not
+        lowered = source
+    out: list[str] = []
+    at = 0
+    while found is not None:
+        out.append(source[at : found.start()])
+        name = found[1].lower()
+        if name == "!--":
+            end = source.find("-->", found.start() + 2)  # "<!-->" is a whole comment
+            at = end + 3 if end >= 0 else len(source)
+        else:
+            end = lowered.find(f"</{name}", found.end())
+            close = source.find(">", end) if end >= 0 else -1
+            at = close + 1 if close >= 0 else len(source)
+        found = _HIDDEN.search(source, at)
+    out.append(source[at:])
+    return " ".join(out)
 
 
-def _collapse(content: str) -> str:
-    if "\n" not in content and "\t" not in content and "  " not in content:
-        return content
-    collapsed = " ".join(content.split(None))
-    if not collapsed:
-        return " "
-    if content[0] in _SPACE:
-        collapsed = " " + collapsed
-    return collapsed + " " if content[-1] in _SPACE else collapsed
+def _keep_lines(source: str) -> str:
+    """``source`` with the line ends of preformatted text as <br>."""
+    out: list[str] = []
+    at = 0
+    lowered = source.lower()
+    if len(lowered) != len(source):
+        lowered = source
+    found = _PRE.search(source)
+    while found is not None:
+        end = lowered.find("</pre", found.end())
+        end = len(source) if end < 0 else end
+        out += (source[at : found.start()], source[found.start() : end].replace("\n", "<br>"))
+        at = end
+        found = _PRE.search(source, at)
+    out.append(source[at:])
+    return "".join(out)

@@ -24,11 +24,13 @@ MAX_TEXT_BYTES = 8 << 20  # encoded bytes of one text part that are decoded
 MAX_SEARCHABLE = 256 << 10  # characters
 MAX_SEARCHABLE_BYTES = 1 << 20  # encoded bytes of one part read for searching
 PREVIEW_LENGTH = 200
+PREVIEW_BYTES = 64 << 10  # encoded bytes of one part read for it
 MAX_RAW_FIELD = 32 << 10  # bytes of one header field kept for ENVELOPE
 
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
 _SOFT_BREAK = re.compile(rb"=[ \t]+(\r?\n)")
 _META = re.compile(rb"<meta\b[^>]{0,300}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
+_JOINERS = "\u200c\u200d"  # not printable for Python, but letters need them
 _UUENCODE = frozenset(("x-uuencode", "uuencode", "x-uue", "uue"))
 
 
@@ -339,11 +341,11 @@ def _readable_part(part: Part, raw: Buffer, limit: int) -> str:
 def preview(message: Message, raw: Buffer) -> str:
     """The first words of a message on one line, at most 200 characters."""
     out = ""
-    for content in readable(message, raw, 64 << 10):
-        piece = content[:4_000]
-        if not piece.isprintable():
-            piece = "".join([one if one.isprintable() else " " for one in piece])
-        out = f"{out} {' '.join(piece.split())}".strip()
+    for content in readable(message, raw, PREVIEW_BYTES):
+        out = f"{out} {' '.join(content[:2_000].split())}".strip()
+        if not out.isprintable():
+            out = "".join([one if one.isprintable() or one in _JOINERS else " " for one in out])
+            out = " ".join(out.split())
         if len(out) >= PREVIEW_LENGTH:
             break
     return out[:PREVIEW_LENGTH].rstrip()

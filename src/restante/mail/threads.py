@@ -31,7 +31,7 @@ def ids(value: bytes | None) -> tuple[str, ...]:
 
 
 def message_id(value: bytes | None) -> str | None:
-    """The id of a Message-ID field with its angle brackets; an odd one is taken as it stands; None when there is none."""
+    """The id of a Message-ID field with its angle brackets; an odd one as it stands; None when there is none."""
     found = ids(value)
     if found:
         return found[0]
@@ -63,7 +63,8 @@ def base_subject(subject: str) -> str:
 def thread_key(
     references: tuple[str, ...], in_reply_to: tuple[str, ...], own: str | None, subject: str, sender: str
 ) -> int:
-    """63-bit hash of the thread's root: the first reference, else what it answers, else itself, else subject and sender."""
+    """63-bit hash of the thread's root: its first reference, else what it answers, else itself,
+    else base subject and sender."""
     if references:
         root = references[0]
     elif in_reply_to:
