@@ -1,0 +1,1 @@
+"""Programs around the product: benchmarks, fuzzing, fault injection, samples. Not installed with Restante."""

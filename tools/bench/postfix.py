@@ -1,0 +1,137 @@
+"""The peer: a Postfix of its own under a temporary directory that queues durably and delivers nothing.
+
+Everything that costs it time without serving the comparison is off: no delivery, no queue manager's scheduling (mail is
+put on hold as it arrives), no DNS, no address rewriting, no chroot, no log file. What is left is its durable acceptance:
+smtpd, cleanup, one fsync of a queue file before 250. The system's own configuration is neither read nor touched.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DAEMONS = Path("/usr/lib/postfix/sbin")
+
+MAIN = """\
+compatibility_level = 3.6
+config_directory = {base}/config
+queue_directory = {base}/queue
+data_directory = {base}/data
+daemon_directory = {daemons}
+command_directory = /usr/sbin
+mail_owner = postfix
+setgid_group = postdrop
+myhostname = postfix.example.test
+mydestination = example.test
+local_recipient_maps =
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+smtpd_peername_lookup = no
+smtp_dns_support_level = disabled
+smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_recipient_restrictions = check_client_access static:HOLD, permit
+alias_maps =
+alias_database =
+default_process_limit = 200
+smtpd_client_connection_count_limit = 0
+in_flow_delay = 0
+syslog_name = restante-bench
+"""
+
+MASTER = """\
+127.0.0.1:{port} inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+local unix - n n - - local
+anvil unix - - n - 1 anvil
+scache unix - - n - 1 scache
+"""
+
+
+class Missing(Exception):
+    """There is no Postfix to compare with; the text says why."""
+
+
+class Postfix:
+    """A running instance; ``address`` is where its smtpd listens, ``queue`` the directory that holds the mail."""
+
+    def __init__(self, base: Path, address: tuple[str, int]) -> None:
+        self.address = address
+        self.queue = base / "queue"
+
+    def queued(self) -> int:
+        """How many messages lie in the queue."""
+        folders = (self.queue / name for name in ("hold", "incoming", "active", "deferred"))
+        return sum(1 for folder in folders if folder.is_dir() for path in folder.rglob("*") if path.is_file())
+
+    def forget(self) -> None:
+        """Take the kept mail out of the queue, so that rounds do not slow each other down."""
+        for path in (self.queue / "hold").rglob("*"):
+            if path.is_file():
+                path.unlink()
+
+
+def version() -> str:
+    """Postfix's version; Missing when it is not installed."""
+    if not (DAEMONS / "master").exists():
+        raise Missing("Postfix is not installed (Debian: apt-get install postfix, 'No configuration')")
+    shown = subprocess.run(["postconf", "-d", "-h", "mail_version"], capture_output=True, text=True, check=False)
+    return shown.stdout.strip()
+
+
+@contextmanager
+def running(base: Path) -> Iterator[Postfix]:
+    """Start an instance whose files all lie under ``base`` (which other users must be able to enter); stop it at the end."""
+    version()
+    if os.geteuid() != 0:
+        raise Missing("Postfix's master needs root to start, and this is not root")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    for name in ("config", "queue", "data"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    for path in (base, *base.parents):
+        if not path.stat().st_mode & 0o001:
+            raise Missing(f"the user 'postfix' cannot enter {path}")
+    shutil.chown(base / "data", "postfix")
+    (base / "config" / "main.cf").write_text(MAIN.format(base=base, daemons=DAEMONS))
+    (base / "config" / "master.cf").write_text(MASTER.format(port=port))
+    command = ["postfix", "-c", str(base / "config")]
+    started = subprocess.run([*command, "start"], capture_output=True, text=True, check=False, timeout=60)
+    if started.returncode != 0:
+        raise Missing(f"Postfix did not start: {(started.stderr or started.stdout).strip()[-400:]}")
+    try:
+        _await_greeting(port)
+        yield Postfix(base, ("127.0.0.1", port))
+    finally:
+        subprocess.run([*command, "abort"], capture_output=True, check=False, timeout=60)
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _await_greeting(port: int, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+                if connection.recv(512).startswith(b"220"):
+                    return
+        except OSError:
+            pass
+        if time.monotonic() > end:
+            raise Missing(f"Postfix did not greet within {seconds:.0f} s")
+        time.sleep(0.05)
