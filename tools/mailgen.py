@@ -92,6 +92,7 @@ def invented_words() -> tuple[str, ...]:
     """60,000 words that look like language and are in no dictionary; the first ones are the most used."""
     rng = random.Random(6)
     starts = [*"bcdfghjklmnprstvwz", "br", "ch", "dr", "fl", "gr", "kl", "pr", "qu", "sch", "sp", "st", "tr"]
+    syllables = [start + vowel + end for start in starts for vowel in "aeiou" for end in ("", "n", "r", "s", "l")]
     found: dict[str, None] = {}
     while len(found) < INVENTED_WORDS:
         found["".join(rng.choice(syllables) for _ in range(rng.choice((2, 3, 3, 4))))] = None
