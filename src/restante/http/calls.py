@@ -1,0 +1,88 @@
+"""One request on its way: what the front found out about it, and its body under a bound."""
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope
+
+from restante.http import problems
+from restante.http.problems import Problem, Refused
+from restante.http.ratelimit import RateLimiter
+from restante.runtime import Runtime
+
+MAX_QUERY_FIELDS = 100
+BODY_SECONDS = 60.0  # the longest wait for a further piece of a body
+SMALL_BODY_BYTES = 64 * 1024
+
+
+class Call:
+    """A request as handlers see it. ``extra`` collects headers that every answer to it carries."""
+
+    __slots__ = ("_receive", "client", "extra", "headers", "limiter", "params", "path", "request_id", "rt", "scope")
+
+    def __init__(
+        self, rt: Runtime, limiter: RateLimiter, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes],
+        path: str, client: str,
+    ) -> None:  # fmt: skip
+        self.rt = rt
+        self.limiter = limiter
+        self.scope = scope
+        self.headers = headers  # lower-case names; of a repeated one the last
+        self.path = path  # decoded, without a trailing slash
+        self.client = client  # the peer's IP address, or the one a trusted proxy names
+        self.params: dict[str, str] = {}
+        self.extra: list[tuple[bytes, bytes]] = []
+        self.request_id = ""
+        self._receive = receive
+
+    @property
+    def method(self) -> str:
+        """GET for HEAD too."""
+        method: str = self.scope["method"]
+        return method
+
+    def header(self, name: bytes) -> str | None:
+        """A request header's value as text (ISO 8859-1, so that nothing fails), None when absent."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def query(self) -> dict[str, str]:
+        """The query's fields; of a repeated one the last. More than 100 are refused with 422."""
+        raw: bytes = self.scope["query_string"]
+        if not raw:
+            return {}
+        try:
+            pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+        except ValueError:
+            raise Refused(Problem(422, "invalid", f"More than {MAX_QUERY_FIELDS} query fields.")) from None
+        return dict(pairs)
+
+    async def body(self, limit_bytes: int = SMALL_BODY_BYTES) -> bytes:
+        """The whole body. Refuses with 413 over ``limit_bytes`` and 408 when the client stalls."""
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._piece()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > limit_bytes:
+                raise Refused(problems.too_large(limit_bytes))
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+
+    async def _piece(self) -> Message:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._receive()
+        except TimeoutError:
+            close = ((b"connection", b"close"),)
+            status = HTTPStatus.REQUEST_TIMEOUT
+            raise Refused(
+                Problem(status, "request_timeout", "The body did not arrive in time.", headers=close)
+            ) from None

@@ -1,0 +1,167 @@
+"""uvicorn inside our own event loop: HTTP/1.1 on sockets that are open already, with the bounds it lacks.
+
+Its httptools protocol reads a request's head without limit of size or time; ``BoundedProtocol`` adds both. Signals,
+logging and lifespan stay ours.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from asyncio.events import TimerHandle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from restante import log
+from restante.config import Http
+from restante.errors import Invalid, Unavailable
+
+MAX_HEAD_BYTES = 64 * 1024
+HEAD_SECONDS = 30.0  # from the first byte of a request (or the connection) to the end of its head
+SHUTDOWN_SECONDS = 10
+
+_log = log.logger(__name__)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. Answers a head that is too large with 431, one that is not HTTP with 400, and closes."""
+
+    _head_bytes = 0
+    _is_in_head = True
+    _head_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_in_head:
+            self._head_bytes += len(data)
+            if self._head_timer is None:
+                self._await_head()
+        try:
+            super().data_received(data)
+        except (UnicodeDecodeError, ValueError):  # a target that is no URL
+            self._refuse(400, "Invalid HTTP request received.")
+            return
+        if self._is_in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431, "The request's header fields are too large.")
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._head_bytes = 0
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_in_head = True
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, msg)
+
+    def _await_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_timed_out)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _head_timed_out(self) -> None:
+        self._head_timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def _refuse(self, status: int, message: str) -> None:
+        body = b'{"error":"bad_request","message":"' + message.encode("ascii") + b'"}'
+        reason = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}[status]
+        head = (
+            b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"x-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head % (status, reason, len(body)) + body)
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handlers."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpListener:
+    """A running HTTP server; ``close`` lets requests under way finish."""
+
+    def __init__(self, server: uvicorn.Server, task: "asyncio.Task[None]", sockets: Sequence[socket.socket]) -> None:
+        self._server = server
+        self._task = task
+        self.ports: tuple[int, ...] = tuple(each.getsockname()[1] for each in sockets)
+
+    async def close(self) -> None:
+        """Stop accepting, wait up to ten seconds for answers under way, then cut them off."""
+        self._server.should_exit = True
+        await self._task
+
+
+async def serve_http(app: ASGIApp, sockets: Sequence[socket.socket], settings: Http) -> HttpListener:
+    """Answer HTTP on listening sockets, HTTPS when ``settings`` name a certificate; returns once it accepts.
+
+    Errors: Invalid (a certificate that cannot be used), Unavailable. The sockets are closed with the listener.
+    """
+    context = tls_context(settings)
+    options: dict[str, Any] = {} if context is None else {"ssl_context_factory": lambda *_: context}
+    config = uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        loop="none",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        interface="asgi3",
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        backlog=1024,
+        **options,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=list(sockets)), name="http")
+    while not server.started:
+        if task.done():
+            task.result()
+            raise Unavailable("the HTTP listener ended at once", code="cannot_listen")
+        await asyncio.sleep(0.005)
+    return HttpListener(server, task, sockets)
+
+
+def tls_context(settings: Http) -> ssl.SSLContext | None:
+    """The TLS side of the listener (TLS 1.2 and newer, HTTP/1.1), None for plain HTTP. Raises Invalid."""
+    if not settings.tls_cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(Path(settings.tls_cert), Path(settings.tls_key) if settings.tls_key else None)
+    except (OSError, ssl.SSLError) as error:
+        raise Invalid(f"http.tls_cert or http.tls_key cannot be used: {error}") from error
+    return context
