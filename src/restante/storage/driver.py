@@ -18,6 +18,7 @@ paramstyle = "qmark"
 sqlite_version_info = tuple(int(part) for part in apsw.sqlite_lib_version().split("."))
 STATEMENT_CACHE = 400  # prepared statements kept by each connection
 MAX_DESCRIPTIONS = 500
+Binary = bytes  # PEP 249: what SQLAlchemy wraps a LargeBinary value in
 
 
 class Warning(Exception):  # noqa: A001 - the names are PEP 249's
