@@ -11,8 +11,8 @@ Zone = Mapping[tuple[str, str], Sequence[str] | None]
 class FakeResolver:
     """DNS from a table: ``{("example.com", "TXT"): ["..."], ("example.com", "MX"): ["10 mx.example.com"]}``.
 
-    Kinds are TXT, MX and A (for addresses of both families); a value of None is a name server that does not answer; what
-    is not in the table is not there. ``zone`` may be changed at any time, ``asked`` lists the questions.
+    Kinds are TXT, MX and A (for addresses of both families); a value of None is a name server that does not answer;
+    what is not in the table is not there. ``zone`` may be changed at any time, ``asked`` lists the questions.
     """
 
     def __init__(self, zone: Zone) -> None:

@@ -1,0 +1,61 @@
+"""A writing connection on a store of its own, and two tenants in it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from restante.core import accounts, domains, mailboxes
+from restante.core.accounts import Account
+from restante.core.domains import Domain
+from restante.core.mailboxes import Mailbox
+from restante.schema.connections import WriteConn
+from restante.storage import sqlite, upgrades
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """An account with a local domain and one mailbox, ``ann@<domain>``."""
+
+    account: Account
+    domain: Domain
+    mailbox: Mailbox
+
+
+@pytest.fixture
+def now() -> datetime:
+    """When everything happens unless a test says otherwise."""
+    return datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def conn(tmp_path: Path) -> Iterator[WriteConn]:
+    """A connection inside one write transaction, which is never committed."""
+    opened = sqlite.open_writer(tmp_path / sqlite.MAIN)
+    raw = sqlite.raw(opened)
+    raw.execute("BEGIN IMMEDIATE")
+    upgrades.apply(opened)
+    yield WriteConn(opened)
+    raw.execute("ROLLBACK")
+    opened.close()
+
+
+def make_tenant(conn: WriteConn, name: str, now: datetime) -> Tenant:
+    """A tenant whose domain is forced local."""
+    account = accounts.create(conn, name, now)
+    domain = domains.add(conn, account.id, f"{name}.example", now, dns_status="forced")
+    return Tenant(account, domain, mailboxes.create(conn, account.id, f"ann@{name}.example", now, name="Ann"))
+
+
+@pytest.fixture
+def red(conn: WriteConn, now: datetime) -> Tenant:
+    """One tenant, ``red.example``."""
+    return make_tenant(conn, "red", now)
+
+
+@pytest.fixture
+def blue(conn: WriteConn, now: datetime) -> Tenant:
+    """Another tenant, ``blue.example``."""
+    return make_tenant(conn, "blue", now)

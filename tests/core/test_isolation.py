@@ -1,0 +1,153 @@
+"""No function reaches another tenant: every one that takes an account, called with ids of another."""
+
+import inspect
+from collections.abc import Callable
+from datetime import datetime
+from types import ModuleType
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from restante.core import accounts, domains, mailboxes, permissions, tokens
+from restante.core.domains import DkimKey
+from restante.errors import NotFound
+from restante.ids import AccountId, DomainId, MailboxId, TokenId
+from restante.schema import tables
+from restante.schema.connections import WriteConn
+from tests.core.conftest import Tenant
+
+KEY = DkimKey("mail202611", "rsa-sha256", "sealed", "public")
+NOBODY = AccountId(999_999)
+
+
+class Case:
+    """What a call may need: the caller's own account, and things of somebody else."""
+
+    def __init__(self, me: AccountId, mine: Tenant, theirs: Tenant, token: TokenId, now: datetime) -> None:
+        self.me, self.mine, self.theirs, self.token, self.now = me, mine, theirs, token, now
+        self.mailbox: MailboxId = theirs.mailbox.id
+        self.domain: DomainId = theirs.domain.id
+
+
+Call = Callable[[WriteConn, Case], Any]
+
+# Calls with a foreign id that must answer NotFound.
+REFUSED: dict[str, Call] = {
+    "domains.get": lambda conn, c: domains.get(conn, c.me, c.domain),
+    "domains.approve": lambda conn, c: domains.approve(conn, c.me, c.domain, KEY, c.now),
+    "domains.add_key": lambda conn, c: domains.add_key(conn, c.me, c.domain, KEY, c.now),
+    "domains.set_dns_status": lambda conn, c: domains.set_dns_status(conn, c.me, c.domain, "forced", c.now),
+    "domains.set_catch_all": lambda conn, c: domains.set_catch_all(conn, c.me, c.domain, None, c.now),
+    "domains.remove": lambda conn, c: domains.remove(conn, c.me, c.domain, c.now, True),
+    "mailboxes.create": lambda conn, c: mailboxes.create(conn, c.me, f"new@{c.theirs.domain.name}", c.now),
+    "mailboxes.get": lambda conn, c: mailboxes.get(conn, c.me, c.mailbox),
+    "mailboxes.set_password": lambda conn, c: mailboxes.set_password(conn, c.me, c.mailbox, "hash", c.now),
+    "mailboxes.set_quota": lambda conn, c: mailboxes.set_quota(conn, c.me, c.mailbox, 1, c.now),
+    "mailboxes.set_role": lambda conn, c: mailboxes.set_role(conn, c.me, c.mailbox, "admin", c.now),
+    "mailboxes.disable": lambda conn, c: mailboxes.disable(conn, c.me, c.mailbox, c.now),
+    "mailboxes.enable": lambda conn, c: mailboxes.enable(conn, c.me, c.mailbox, c.now),
+    "mailboxes.remove": lambda conn, c: mailboxes.remove(conn, c.me, c.mailbox, c.now, True),
+    "mailboxes.add_alias": lambda conn, c: mailboxes.add_alias(
+        conn, c.me, f"new@{c.mine.domain.name}", c.mailbox, c.now
+    ),
+    "mailboxes.remove_alias": lambda conn, c: mailboxes.remove_alias(
+        conn, c.me, f"alias@{c.theirs.domain.name}", c.now
+    ),
+    "tokens.create": lambda conn, c: tokens.create(conn, c.me, "mail-api", "user", "x", c.now, c.mailbox),
+    "tokens.get": lambda conn, c: tokens.get(conn, c.me, c.token),
+    "tokens.revoke": lambda conn, c: tokens.revoke(conn, c.me, c.token, c.now),
+    "tokens.touch": lambda conn, c: tokens.touch(conn, c.me, c.token, c.now),
+    "permissions.grant_bulk": lambda conn, c: permissions.grant_bulk(
+        conn, c.me, c.mailbox, c.mine.domain.id, ["view_stats"], c.now
+    ),
+    "permissions.list_grants": lambda conn, c: permissions.list_grants(conn, c.me, c.mailbox),
+    "permissions.revoke": lambda conn, c: permissions.revoke(conn, c.me, c.mailbox, c.domain, "view_mailbox", c.now),
+}
+
+# Further ways into another tenant with an own id in front.
+REFUSED_SIDEWAYS: dict[str, Call] = {
+    "foreign catch-all": lambda conn, c: domains.set_catch_all(conn, c.me, c.mine.domain.id, c.mailbox, c.now),
+    "alias in a foreign domain": lambda conn, c: mailboxes.add_alias(
+        conn, c.me, f"x@{c.theirs.domain.name}", c.mine.mailbox.id, c.now
+    ),
+    "grant over a foreign domain": lambda conn, c: permissions.grant_bulk(
+        conn, c.me, c.mine.mailbox.id, c.domain, ["view_mailbox"], c.now
+    ),
+}
+
+# Calls with a foreign id that must see nothing.
+EMPTY: dict[str, Call] = {
+    "domains.find": lambda conn, c: domains.find(conn, c.me, c.theirs.domain.name),
+    "domains.list_keys": lambda conn, c: domains.list_keys(conn, c.me, c.domain),
+    "domains.replace_key": lambda conn, c: domains.replace_key(conn, c.me, c.domain, "sel", "sealed", "new"),
+    "mailboxes.find": lambda conn, c: mailboxes.find(conn, c.me, c.theirs.mailbox.address),
+    "mailboxes.list_mailboxes": lambda conn, c: mailboxes.list_mailboxes(conn, c.me, c.domain),
+    "mailboxes.list_aliases": lambda conn, c: mailboxes.list_aliases(conn, c.me, c.mailbox),
+    "tokens.list_tokens": lambda conn, c: tokens.list_tokens(conn, c.me, c.mailbox),
+    "permissions.has": lambda conn, c: permissions.has(conn, c.me, c.mailbox, c.domain, "view_mailbox"),
+}
+
+# An account that does not exist at all.
+NO_ACCOUNT: dict[str, Call] = {
+    "accounts.get": lambda conn, _: accounts.get(conn, NOBODY),
+    "accounts.suspend": lambda conn, c: accounts.suspend(conn, NOBODY, c.now),
+    "accounts.resume": lambda conn, c: accounts.resume(conn, NOBODY, c.now),
+    "accounts.set_quota": lambda conn, c: accounts.set_quota(conn, NOBODY, 1, c.now),
+    "domains.add": lambda conn, c: domains.add(conn, NOBODY, "new.example", c.now),
+    "tokens.create": lambda conn, c: tokens.create(conn, NOBODY, "mail-api", "admin", "x", c.now),
+}
+
+# Checked by name in the tests of their own: they list the caller's things alone.
+OWN_LISTS = {"domains.list_domains"}
+
+
+@pytest.fixture
+def case(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> Case:
+    mailboxes.add_alias(conn, blue.account.id, "alias@blue.example", blue.mailbox.id, now)
+    domains.add_key(conn, blue.account.id, blue.domain.id, DkimKey("sel", "rsa-sha256", "sealed", "public"), now)
+    permissions.grant_bulk(conn, blue.account.id, blue.mailbox.id, blue.domain.id, ["view_mailbox"], now)
+    token, _ = tokens.create(conn, blue.account.id, "mail-api", "user", "x", now, blue.mailbox.id)
+    return Case(red.account.id, red, blue, token.id, now)
+
+
+def _snapshot(conn: WriteConn) -> dict[str, list[Any]]:
+    names = ("accounts", "domains", "dkim_keys", "mailboxes", "addresses", "tokens", "permissions", "events")
+    return {
+        name: sorted(map(tuple, conn.execute(select(tables.metadata.tables[name])).all()), key=repr) for name in names
+    }
+
+
+@pytest.mark.parametrize("name", REFUSED | REFUSED_SIDEWAYS)
+def test_foreign_id_is_not_found(conn: WriteConn, case: Case, name: str) -> None:
+    before = _snapshot(conn)
+    with pytest.raises(NotFound):
+        (REFUSED | REFUSED_SIDEWAYS)[name](conn, case)
+    assert _snapshot(conn) == before
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_foreign_id_shows_nothing(conn: WriteConn, case: Case, name: str) -> None:
+    before = _snapshot(conn)
+    assert not EMPTY[name](conn, case)
+    assert _snapshot(conn) == before
+
+
+@pytest.mark.parametrize("name", NO_ACCOUNT)
+def test_no_such_account(conn: WriteConn, case: Case, name: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        NO_ACCOUNT[name](conn, case)
+    assert caught.value.code == "account_not_found"
+
+
+@pytest.mark.parametrize("module", [accounts, domains, mailboxes, tokens, permissions], ids=lambda m: m.__name__)
+def test_every_function_is_in_the_matrix(module: ModuleType) -> None:
+    short = module.__name__.rpartition(".")[2]
+    taking = {
+        f"{short}.{name}"
+        for name, fn in inspect.getmembers(module, inspect.isfunction)
+        if fn.__module__ == module.__name__
+        and not name.startswith("_")
+        and "account_id" in inspect.signature(fn).parameters
+    }
+    assert taking <= REFUSED.keys() | EMPTY.keys() | NO_ACCOUNT.keys() | OWN_LISTS
