@@ -15,7 +15,7 @@ from restante.storage import spool
 from restante.wire import sasl, smtp
 
 if TYPE_CHECKING:
-    from restante.smtp.session import Session
+    from restante.smtp.connection import Connection
 
 HANDSHAKE_TIMEOUT_SECONDS = 30.0
 MIN_SPOOL_MEMORY = 4096
@@ -96,7 +96,7 @@ class Port:
         self.loop = loop
         self.tls = tls
         self.counters = Counters()
-        self.sessions: set[Session] = set()
+        self.sessions: set[Connection] = set()
         self.draining = False
         self.receiving = 0  # messages that are arriving now
         self.emptied = asyncio.Event()
@@ -104,7 +104,7 @@ class Port:
         self._by_peer: dict[str, int] = {}
         self._ehlo: dict[tuple[bool, bool], bytes] = {}
 
-    def admit(self, session: "Session", peer: str) -> smtp.Reply | None:
+    def admit(self, session: "Connection", peer: str) -> smtp.Reply | None:
         """Count a new connection in; the reply to send instead of a greeting when there are too many."""
         refusal = None
         if self.draining:
@@ -122,7 +122,7 @@ class Port:
         self._by_peer[peer] = self._by_peer.get(peer, 0) + 1
         return None
 
-    def leave(self, session: "Session", peer: str) -> None:
+    def leave(self, session: "Connection", peer: str) -> None:
         """Count a connection out; one that was not let in changes nothing."""
         if session not in self.sessions:
             return

@@ -1,18 +1,13 @@
-"""One SMTP connection: one state machine for reception and submission (RFC 5321, 2920, 3030, 3207, 4954, 6531).
-
-Bytes are scanned in the buffer they came in. A step reads one command line, or one piece of a message; a command that
-has to ask the backend makes the session busy, and nothing behind it is looked at until its answer is written: replies
-keep the order of the commands. While it is busy, or while the peer does not read, nothing more is read from the socket.
-"""
+"""The commands of one SMTP session, reception and submission alike (RFC 5321, 3030, 3207, 4954, 6531)."""
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
 
 from restante import errors, log
 from restante.core.access import Principal
 from restante.smtp.backend import Source
+from restante.smtp.connection import Connection
 from restante.smtp.errors import reply_for
 from restante.smtp.port import HANDSHAKE_TIMEOUT_SECONDS, Port, count, is_loopback
 from restante.smtp.transaction import DRAIN_BYTES, Transaction
@@ -29,9 +24,6 @@ _GO_AHEAD = smtp.reply(354, "", "End the message with <CR><LF>.<CR><LF>")
 _CANNOT_VERIFY = smtp.reply(252, "2.0.0", "Cannot verify, but will take mail and try")
 _HELP = smtp.reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY STARTTLS AUTH", "See RFC 5321")
 _BYE = Reply(221, "2.0.0", "Bye")
-_TIMEOUT = Reply(421, "4.4.2", "Waited too long, closing the connection")
-_SHUTDOWN = Reply(421, "4.3.2", "Shutting down, try again later")
-_TOO_MANY_ERRORS = Reply(421, "4.7.0", "Too many errors, closing the connection")
 _TOO_LARGE = Reply(552, "5.3.4", "The message is larger than allowed")
 _NO_TRANSACTION = Reply(503, "5.5.1", "Say MAIL first")
 _NO_RECIPIENT = Reply(554, "5.5.1", "No recipient was accepted")
@@ -40,24 +32,17 @@ _IN_MESSAGE = Reply(503, "5.5.1", "A message is being sent with BDAT")
 _WEB_VERBS = frozenset(
     {b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"HOST:"}
 )
-MAX_SKIPPED = 64 * 1024
 
 
-class Session(asyncio.Protocol):
-    """The server's side of one connection."""
+class Session(Connection):
+    """The commands of one connection."""
 
     __slots__ = (
         "_auth_failures",
-        "_born",
-        "_buffer",
-        "_busy",
         "_chunk_fault",
         "_chunk_last",
         "_chunk_left",
-        "_closed_at",
         "_decoder",
-        "_eof",
-        "_errors",
         "_exchange",
         "_extensions",
         "_helo",
@@ -65,245 +50,24 @@ class Session(asyncio.Protocol):
         "_is_esmtp",
         "_login",
         "_messages",
-        "_out",
-        "_peer",
-        "_port",
-        "_position",
         "_principal",
-        "_read_paused",
-        "_running",
-        "_skipped",
-        "_step",
-        "_task",
-        "_tls",
-        "_touched",
-        "_transaction",
-        "_transport",
-        "_write_paused",
     )
 
     def __init__(self, port: Port) -> None:
-        self._port = port
-        self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anything else is called
-        self._peer = ""
-        self._tls: str | None = None
-        self._buffer = b""
-        self._position = 0
-        self._out: list[bytes] = []
-        self._step: Callable[[], bool] = self._step_command
-        self._task: object = None  # the loop itself holds tasks only weakly
-        self._busy = self._running = self._eof = self._read_paused = self._write_paused = False
-        self._closed_at: float | None = None
-        self._born = self._touched = port.loop.time()
-        self._errors = self._auth_failures = self._idle_commands = self._messages = self._skipped = 0
+        super().__init__(port)
+        self._auth_failures = self._idle_commands = self._messages = 0
         self._principal: Principal | None = None
         self._login: str | None = None
         self._exchange: sasl.Exchange | None = None
         self._helo = ""
         self._is_esmtp = False
         self._extensions: frozenset[str] = frozenset()
-        self._transaction: Transaction | None = None
         self._decoder = smtp.DataDecoder()
         self._chunk_left = 0
         self._chunk_last = False
         self._chunk_fault: Reply | None = None
 
-    # --- the transport's side ---------------------------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        self._peer = _peer(transport)
-        refusal = self._port.admit(self, self._peer)
-        if refusal is not None:
-            self._hang_up(refusal)
-        else:
-            self._transport.write(self._port.greeting)
-
-    def data_received(self, data: bytes) -> None:
-        if self._closed_at is not None:
-            return
-        self._touched = self._port.loop.time()
-        self._port.counters.bytes_received += len(data)
-        self._buffer = self._buffer[self._position :] + data if self._buffer else data
-        self._position = 0
-        if self._busy or self._write_paused:
-            self._pause_reading()
-        else:
-            self._run()
-
-    def eof_received(self) -> bool:
-        self._eof = True
-        if not self._busy:
-            self._run()
-        # A half-closed peer still gets its answers; TLS has no half-open connections.
-        return self._tls is None and self._closed_at is None
-
-    def pause_writing(self) -> None:
-        self._write_paused = True
-        self._pause_reading()
-
-    def resume_writing(self) -> None:
-        self._write_paused = False
-        if not self._busy:
-            self._run()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._closed_at = self._port.loop.time()
-        self._buffer = b""
-        self._port.leave(self, self._peer)
-        if not self._busy:  # otherwise the work under way still needs the bytes, and is let finish
-            self._end_transaction()
-
-    def check(self, now: float) -> None:
-        """Apply the time limits; called about once a second by the listener."""
-        if self._closed_at is not None:
-            if now - self._closed_at > self._port.settings.linger_seconds:
-                self._transport.abort()
-            return
-        if self._busy:
-            return
-        limits, transaction = self._port.limits, self._transaction
-        if transaction is None or not transaction.is_receiving:
-            if self._port.draining:
-                self._hang_up(_SHUTDOWN)
-            elif (
-                now - self._touched > limits.command_timeout_seconds
-                or now - self._born > limits.session_timeout_seconds
-            ):
-                self._hang_up(_TIMEOUT)
-            return
-        spent = now - transaction.started_at
-        is_slow = (
-            spent > self._port.settings.data_grace_seconds
-            and transaction.size_bytes < spent * self._port.settings.min_data_rate
-        )
-        if (
-            is_slow
-            or now - self._touched > limits.data_timeout_seconds
-            or now - self._born > limits.session_timeout_seconds
-        ):
-            self._hang_up(_TIMEOUT)
-
-    def abort(self) -> None:
-        """Cut the connection now."""
-        self._transport.abort()
-
-    # --- the machine ------------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        if self._running:
-            return  # a command answered without waiting: the loop below goes on with the next
-        self._running = True
-        try:
-            while not (self._busy or self._write_paused) and self._position < len(self._buffer):
-                if not self._step():
-                    break
-        except Exception:  # noqa: BLE001 - one broken session must not take the others along
-            _log.exception("smtp_session_failed", peer=self._peer)
-            self._hang_up(reply_for(RuntimeError(), "message"))
-        finally:
-            self._running = False
-        self._flush()
-        if self._busy or self._write_paused or self._closed_at is not None:
-            return
-        if self._position >= len(self._buffer):
-            self._buffer, self._position = b"", 0
-        if self._eof:
-            self._close()
-        elif self._port.draining and (self._transaction is None or not self._transaction.is_receiving):
-            self._hang_up(_SHUTDOWN)
-        elif self._read_paused:
-            self._read_paused = False
-            self._transport.resume_reading()
-
-    def _begin(self, work: Awaitable[None]) -> None:
-        """Wait for the backend; the session is busy until the work is done."""
-        self._busy = True
-        self._task = self._port.loop.create_task(self._work(work))
-
-    async def _work(self, work: Awaitable[None]) -> None:
-        try:
-            await work
-        except Exception:  # noqa: BLE001 - see _run
-            _log.exception("smtp_session_failed", peer=self._peer)
-            self._hang_up(reply_for(RuntimeError(), "message"))
-        finally:
-            self._busy = False
-            self._task = None
-            self._touched = self._port.loop.time()
-        if self._closed_at is None:
-            self._run()
-        else:
-            self._end_transaction()
-
-    def _flush(self) -> None:
-        if self._out:
-            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
-            self._out.clear()
-            self._transport.write(data)
-
-    def _pause_reading(self) -> None:
-        if not self._read_paused and self._closed_at is None:
-            self._read_paused = True
-            self._transport.pause_reading()
-
-    def _hang_up(self, reply: Reply) -> None:
-        """Say why and close. Whatever the peer has sent besides is dropped."""
-        if self._closed_at is None:
-            self._out.append(reply.encode())
-            self._flush()
-            self._close()
-
-    def _close(self) -> None:
-        self._closed_at = self._port.loop.time()
-        self._buffer, self._position = b"", 0
-        self._transport.close()
-        if not self._busy:
-            self._end_transaction()
-
-    def _refuse(self, reply: Reply) -> None:
-        """Answer with an error; too many of them end the connection."""
-        self._errors += 1
-        if self._errors > self._port.limits.max_errors:
-            self._hang_up(_TOO_MANY_ERRORS)
-        else:
-            self._out.append(reply.encode())
-
-    # --- command lines ----------------------------------------------------------------------------------------------
-
-    def _read_line(self) -> bytes | None:
-        """The next line without its end; None: it is not all here, or it was refused."""
-        start = self._position
-        end = self._buffer.find(b"\n", start, start + smtp.MAX_COMMAND_LINE)
-        if end < 0:
-            if len(self._buffer) - start >= smtp.MAX_COMMAND_LINE:
-                self._skipped = 0
-                self._exchange = None
-                self._step = self._step_skip
-            elif self._buffer.startswith(b"\x16\x03", start):  # a TLS client hello: it waits for TLS, not for a line
-                self._hang_up(Reply(554, "5.5.1", "Use STARTTLS"))
-            return None
-        self._position = end + 1
-        line = self._buffer[start:end]
-        if not line.endswith(b"\r") or line.find(b"\r", 0, -1) >= 0:
-            self._exchange = None
-            self._step = self._step_command
-            self._refuse(Reply(500, "5.5.2", "End lines with CR LF"))
-            return None
-        return line[:-1]
-
-    def _step_skip(self) -> bool:
-        """Drop the rest of a line that is too long, then answer it."""
-        end = self._buffer.find(b"\n", self._position)
-        stop = len(self._buffer) if end < 0 else end + 1
-        self._skipped += stop - self._position
-        self._position = stop
-        if self._skipped > MAX_SKIPPED:
-            self._hang_up(Reply(421, "4.7.0", "The line is too long"))
-        elif end >= 0:
-            self._step = self._step_command
-            self._refuse(Reply(500, "5.5.2", "The line is too long"))
-        return True
+    # --- commands ---------------------------------------------------------------------------------------------------
 
     def _step_command(self) -> bool:
         before, step = self._position, self._step
@@ -631,7 +395,11 @@ class Session(asyncio.Protocol):
             reply = reply_for(transaction.fault, "message")
             count(self._port.counters.messages_refused, reply)
             self._end_transaction()
-            self._refuse(reply)
+            if self._decoder.bare_newline:
+                # The peer and we may differ about where lines end: what follows might be a stranger's commands.
+                self._hang_up(reply)
+            else:
+                self._refuse(reply)
         else:
             self._begin(self._receive(transaction, raw))
 
@@ -659,11 +427,6 @@ class Session(asyncio.Protocol):
         if self._is_esmtp:
             protocol += ("S" if self._tls is not None else "") + ("A" if self._principal is not None else "")
         return Source(self._peer, self._helo, protocol, self._port.settings.hostname, self._tls, self._login)
-
-    def _end_transaction(self) -> None:
-        if self._transaction is not None:
-            self._transaction.close()
-            self._transaction = None
 
     def _report(self, error: Exception) -> None:
         if not isinstance(error, errors.RestanteError):
@@ -693,11 +456,3 @@ _COMMANDS: Mapping[bytes, Callable[[Session, bytes], None]] = {
 def _require_nothing(rest: bytes) -> None:
     if rest:
         raise ProtocolError(501, "5.5.4", "No argument is expected")
-
-
-def _peer(transport: asyncio.BaseTransport) -> str:
-    """The peer's IP address: IPv4 in its own form, no zone."""
-    name = transport.get_extra_info("peername")
-    if not isinstance(name, tuple) or not name:
-        return "unknown"
-    return str(name[0]).removeprefix("::ffff:").partition("%")[0]
