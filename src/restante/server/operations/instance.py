@@ -1,0 +1,42 @@
+"""Operations on the whole instance."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from restante import __version__
+from restante.runtime import Runtime
+from restante.services import backup, verification
+from restante.services import domains as domain_service
+
+Json = dict[str, Any]
+
+
+async def verify(rt: Runtime, repair: bool = False) -> AsyncGenerator[Json, None]:
+    """Check everything that is stored, and rebuild what can be."""
+    async for item in verification.verify(rt, repair):
+        yield item
+
+
+async def backup_begin(rt: Runtime) -> AsyncGenerator[Json, None]:
+    """Make a consistent copy of the database inside the data directory; the command takes it from there."""
+    async for item in backup.begin(rt):
+        yield item
+
+
+async def backup_end(rt: Runtime, name: str) -> Json:
+    """Remove the copy."""
+    backup.end(rt, name)
+    return {"name": name, "removed": True}
+
+
+async def secret_rotate(rt: Runtime) -> Json:
+    """Make a new instance secret and seal everything with it."""
+    key_id = rt.vault.rotate()
+    resealed = await domain_service.reseal_keys(rt)
+    rt.vault.forget_older()
+    return {"key_id": key_id, "resealed": resealed}
+
+
+async def status(rt: Runtime) -> Json:
+    """Whether somebody is there, and who."""
+    return {"version": __version__, "hostname": rt.config.hostname, "data_dir": str(rt.config.data_dir)}

@@ -1,0 +1,73 @@
+"""What commands name, found for the operator; and how answers write times."""
+
+from datetime import datetime
+
+from restante.core import accounts, domains, mailboxes
+from restante.core.accounts import Account
+from restante.core.domains import Domain
+from restante.core.mailboxes import Mailbox
+from restante.errors import Invalid, NotFound
+from restante.mail import address as addresses
+from restante.schema.connections import ReadConn, WriteConn
+from restante.services import provisioning
+
+
+def moment(value: datetime | None) -> str | None:
+    """A time as answers show it: ``2026-11-21T12:00:00Z``."""
+    return None if value is None else value.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def read_moment(text: str | None) -> datetime | None:
+    """A time with its zone as ISO 8601 has it. Raises Invalid."""
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise Invalid(f"{text!r} is not a time with its zone")
+    return found
+
+
+def account(conn: ReadConn, name: str | None) -> Account:
+    """The account of that name; without one the first account."""
+    if name is None:
+        every = accounts.list_accounts(conn)
+        if not every:
+            raise NotFound("there is no account yet; `restante account add NAME` makes one", code="account_not_found")
+        return every[0]
+    found = accounts.find(conn, name)
+    if found is None:
+        raise NotFound(f"there is no account {name}", code="account_not_found")
+    return found
+
+
+def ensured_account(conn: WriteConn, name: str | None, now: datetime) -> Account:
+    """As ``account``; an instance without accounts gets its default one."""
+    if name is None and provisioning.is_empty(conn):
+        return accounts.create(conn, provisioning.DEFAULT_ACCOUNT, now)
+    return account(conn, name)
+
+
+def domain(conn: ReadConn, name: str) -> Domain:
+    found = domains.find_by_name(conn, name)
+    if found is None:
+        raise NotFound(f"there is no domain {name}", code="domain_not_found")
+    return found
+
+
+def mailbox(conn: ReadConn, address: str) -> Mailbox:
+    """The mailbox that an address or alias names."""
+    found = mailboxes.targets(conn, address)
+    if not found:
+        raise NotFound(f"there is no mailbox {address}", code="mailbox_not_found")
+    return found[0]
+
+
+def own_mailbox(conn: ReadConn, address: str) -> Mailbox:
+    """The mailbox whose own address that is: what changes a mailbox does not follow aliases."""
+    found = mailbox(conn, address)
+    if found.address != addresses.normalise(address):
+        raise NotFound(f"{address} is an alias of {found.address}", code="mailbox_not_found")
+    return found

@@ -1,0 +1,98 @@
+"""Operations on tokens."""
+
+import dataclasses
+from datetime import datetime, timedelta
+from typing import Any
+
+from restante.core import accounts, mailboxes, tokens
+from restante.core.tokens import Token
+from restante.errors import Invalid, NotFound
+from restante.ids import TokenId
+from restante.runtime import Runtime
+from restante.schema.connections import ReadConn, WriteConn
+from restante.server.operations import naming
+
+Json = dict[str, Any]
+
+
+def _token_json(conn: ReadConn, token: Token) -> Json:
+    mailbox_id = token.mailbox_id
+    return {
+        "id": token.id,
+        "prefix": token.prefix,
+        "dialect": token.dialect,
+        "kind": token.kind,
+        "account": accounts.get(conn, token.account_id).name,
+        "mailbox": None if mailbox_id is None else mailboxes.get(conn, token.account_id, mailbox_id).address,
+        "name": token.name,
+        "rate_limit": "none" if token.rate_limit == 0 else token.rate_limit,
+        "is_active": token.is_active,
+        "created_at": naming.moment(token.created_at),
+        "last_used_at": naming.moment(token.last_used_at),
+        "expires_at": naming.moment(token.expires_at),
+    }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _NewToken:
+    dialect: str
+    mailbox: str | None
+    name: str
+    rate_limit: int | None
+    days: int | None
+
+
+def _create_token(conn: WriteConn, new: _NewToken, now: datetime) -> Json:
+    mailbox = None if new.mailbox is None else naming.own_mailbox(conn, new.mailbox)
+    account_id = naming.ensured_account(conn, None, now).id if mailbox is None else mailbox.account_id
+    token, plain = tokens.create(
+        conn,
+        account_id,
+        new.dialect,
+        "admin" if mailbox is None else "user",
+        new.name,
+        now,
+        mailbox_id=None if mailbox is None else mailbox.id,
+        expires_at=None if new.days is None else now + timedelta(days=new.days),
+        rate_limit=new.rate_limit,
+    )
+    return _token_json(conn, token) | {"token": plain}
+
+
+def _list_tokens(conn: ReadConn, mailbox: str | None) -> list[Json]:
+    if mailbox is None:
+        return [_token_json(conn, token) for token in tokens.list_all(conn)]
+    one = naming.own_mailbox(conn, mailbox)
+    return [_token_json(conn, token) for token in tokens.list_tokens(conn, one.account_id, one.id)]
+
+
+def _revoke_token(conn: WriteConn, token_id: int, now: datetime) -> Json:
+    for token in tokens.list_all(conn):
+        if token.id == token_id:
+            return _token_json(conn, tokens.revoke(conn, token.account_id, TokenId(token_id), now))
+    raise NotFound(f"there is no token {token_id}", code="token_not_found")
+
+
+async def token_create(
+    rt: Runtime,
+    dialect: str,
+    admin: bool = False,
+    mailbox: str | None = None,
+    name: str = "",
+    rate_limit: int | None = None,
+    days: int | None = None,
+) -> Json:
+    """Make a token of the operator or of a mailbox's user; the only answer that ever holds it."""
+    if admin == (mailbox is not None):
+        raise Invalid("a token is either an administrator's or a mailbox's")
+    return await rt.db.write(_create_token, _NewToken(dialect, mailbox, name, rate_limit, days), rt.clock.now())
+
+
+async def token_list(rt: Runtime, mailbox: str | None = None) -> Json:
+    """The tokens of one mailbox or of all, without their secrets."""
+    return {"tokens": await rt.db.read(_list_tokens, mailbox)}
+
+
+async def token_revoke(rt: Runtime, token_id: int) -> Json:
+    """Make a token useless."""
+    return await rt.db.write(_revoke_token, token_id, rt.clock.now())

@@ -1,0 +1,63 @@
+"""Whether the search index holds every message and nothing else, looked at in short steps beside a working indexer.
+
+A message that waits in the queue counts as indexed, and so does one that a rebuild has still to reach. Main file and
+index are read one after the other, so what seems wrong may only be younger than the other file: callers look twice.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+MAIN = "restante.db"
+INDEX = "index.db"
+BUSY_MILLISECONDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step found; ``last`` is the id to go on after, None at the end."""
+
+    last: int | None
+    missing: tuple[tuple[int, int], ...]  # (account, message)
+    extra: tuple[int, ...]
+
+
+@contextlib.contextmanager
+def _opened(data_dir: Path) -> Iterator[apsw.Connection]:
+    conn = apsw.Connection(str(data_dir / MAIN), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        conn.set_busy_timeout(BUSY_MILLISECONDS)
+        conn.execute("ATTACH ? AS search", (str(data_dir / INDEX),))
+        conn.execute("PRAGMA query_only=ON").fetchall()
+        conn.execute("BEGIN")
+        yield conn
+        conn.execute("COMMIT")
+    finally:
+        conn.close(True)
+
+
+def examine(data_dir: Path, after: int, limit: int) -> Step:
+    """Look at the next ``limit`` messages and at the index's documents of the same ids."""
+    with _opened(data_dir) as conn:
+        rows = _numbers(conn, "SELECT id, account_id FROM messages WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        end = rows[-1][0] if len(rows) == limit else 1 << 62
+        documents = "SELECT id FROM search.fts_docsize WHERE id > ? AND id <= ?"
+        indexed = {row[0] for row in _numbers(conn, documents, (after, end))}
+        queued = {row[0] for row in _numbers(conn, "SELECT message_id FROM index_queue", ())}
+        pending = _numbers(conn, "SELECT value FROM search.state WHERE key = 'rebuilt'", ())
+    unreached = pending[0][0] if pending else 0
+    there = {row[0] for row in rows}
+    missing = [
+        (account_id, one) for one, account_id in rows if one not in queued and one > unreached and one not in indexed
+    ]
+    extra = [one for one in sorted(indexed) if one not in there and one not in queued]
+    return Step(end if len(rows) == limit else None, tuple(missing), tuple(extra))
+
+
+def _numbers(conn: apsw.Connection, query: str, values: tuple[int, ...]) -> list[tuple[int, ...]]:
+    found: list[Any] = conn.execute(query, values).fetchall()
+    return found
