@@ -2,7 +2,9 @@
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -22,6 +24,7 @@ from restante.http.routing import IndexedRouter
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn
 from restante.server import documentation
+from restante.server.http_listener import HttpListener, serve_http
 from restante.server.metrics import CONTENT_TYPE, Metrics
 
 Check = Callable[[], Awaitable[None]]
@@ -37,6 +40,13 @@ def build(rt: Runtime, metrics: Metrics, checks: Mapping[str, Check] | None = No
     instance = Instance(rt, metrics, dialects, {**standard, **(checks or {})}).build()
     proxies = rt.config.http.trusted_proxies
     return Front(rt, instance, dialects, trusted_proxies=proxies, observe=metrics.observe_http)
+
+
+async def serve(
+    rt: Runtime, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None, metrics: Metrics
+) -> HttpListener:
+    """Answer HTTP (HTTPS with ``tls``) on listening sockets until the listener is closed."""
+    return await serve_http(build(rt, metrics), sockets, rt.config.http, tls)
 
 
 class Instance:

@@ -10,22 +10,19 @@ import socket
 import ssl
 from asyncio.events import TimerHandle
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from restante import log
 from restante.config import Http
-from restante.errors import Invalid, Unavailable
+from restante.errors import Unavailable
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0  # from the first byte of a request (or the connection) to the end of its head
 SHUTDOWN_SECONDS = 10
-
-_log = log.logger(__name__)
+BACKLOG = 1024
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -119,13 +116,14 @@ class HttpListener:
         await self._task
 
 
-async def serve_http(app: ASGIApp, sockets: Sequence[socket.socket], settings: Http) -> HttpListener:
-    """Answer HTTP on listening sockets, HTTPS when ``settings`` name a certificate; returns once it accepts.
+async def serve_http(
+    app: ASGIApp, sockets: Sequence[socket.socket], settings: Http, tls: ssl.SSLContext | None = None
+) -> HttpListener:
+    """Answer HTTP on listening sockets, HTTPS with ``tls``; returns once it accepts. They are closed with the listener.
 
-    Errors: Invalid (a certificate that cannot be used), Unavailable. The sockets are closed with the listener.
+    Raises Unavailable when it cannot start.
     """
-    context = tls_context(settings)
-    options: dict[str, Any] = {} if context is None else {"ssl_context_factory": lambda *_: context}
+    options: dict[str, Any] = {} if tls is None else {"ssl_context_factory": lambda *_: tls}
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,
@@ -140,7 +138,7 @@ async def serve_http(app: ASGIApp, sockets: Sequence[socket.socket], settings: H
         limit_concurrency=settings.max_connections,
         timeout_keep_alive=settings.keep_alive_seconds,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        backlog=1024,
+        backlog=BACKLOG,
         **options,
     )
     server = _Server(config)
@@ -151,17 +149,3 @@ async def serve_http(app: ASGIApp, sockets: Sequence[socket.socket], settings: H
             raise Unavailable("the HTTP listener ended at once", code="cannot_listen")
         await asyncio.sleep(0.005)
     return HttpListener(server, task, sockets)
-
-
-def tls_context(settings: Http) -> ssl.SSLContext | None:
-    """The TLS side of the listener (TLS 1.2 and newer, HTTP/1.1), None for plain HTTP. Raises Invalid."""
-    if not settings.tls_cert:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(Path(settings.tls_cert), Path(settings.tls_key) if settings.tls_key else None)
-    except (OSError, ssl.SSLError) as error:
-        raise Invalid(f"http.tls_cert or http.tls_key cannot be used: {error}") from error
-    return context

@@ -1,33 +1,68 @@
-"""Prometheus metrics: one registry for a server, the instruments of HTTP, and figures asked for at scrape time.
+"""Prometheus metrics: one registry for a server. HTTP counts its answers here; the rest is asked for at scrape time.
 
-Nothing below this floor knows of it: whoever assembles a server passes on callbacks (``observe_http``) and registers
-figures with ``figure``.
+Nothing below this floor knows of it: the parts keep plain numbers, and this file gives them names.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 import restante
+from restante.core import indexing
+from restante.runtime import Runtime
+from restante.smtp.port import Counters
 from restante.storage import sqlite
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-Figure = Callable[[], Awaitable[float]] | Callable[[], float]
+
+class Counted(Protocol):
+    """A part that keeps counters, such as an SMTP listener."""
+
+    @property
+    def counters(self) -> Counters:
+        """Its figures."""
+        ...
+
+
+class HasProcess(Protocol):
+    """A part with a process of its own."""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, while it runs."""
+        ...
 
 
 class Metrics:
-    """The instruments of one server."""
+    """The instruments of one server. ``smtp`` is the listeners by service, ``index`` and ``db`` have processes."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        rt: Runtime,
+        smtp: Mapping[str, Sequence[Counted]] | None = None,
+        index: HasProcess | None = None,
+        db: HasProcess | None = None,
+    ) -> None:
+        self._rt = rt
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        ProcessCollector(namespace="restante", registry=self.registry)
+        for name, part in (("writer", db), ("indexer", index)):
+            if part is not None:
+                self._collect_process(name, part)
         GCCollector(registry=self.registry)
+        self.registry.register(_Smtp(smtp or {}))
+        self.registry.register(_Storage(rt))
         build = Gauge("restante_build", "The version that runs.", ["version"], registry=self.registry)
         build.labels(restante.__version__).set(1)
         self._requests = Counter(
@@ -36,45 +71,83 @@ class Metrics:
         self._seconds = Histogram(
             "restante_http_request_seconds", "Time to answer.", ["dialect"], buckets=SECONDS, registry=self.registry
         )
+        self._backlog = Gauge(
+            "restante_index_last_queued", "Number of the newest message queued for the index.", registry=self.registry
+        )
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
-        self._figures: list[tuple[Gauge, Figure]] = []
+
+    def _collect_process(self, name: str, part: HasProcess) -> None:
+        """Memory, CPU and open files of another process; nothing while it is not there."""
+        ProcessCollector(namespace=f"restante_{name}", pid=lambda: part.pid or 0, registry=self.registry)
 
     def observe_http(self, dialect: str, method: str, status: int, seconds: float) -> None:
         """Count one answer."""
-        key = (dialect, method, status)
+        key = (dialect, method if method in _METHODS else "other", status)
         child = self._children.get(key)
         if child is None:
-            name = method if method in _METHODS else "other"
-            child = self._requests.labels(dialect, name, str(status)), self._seconds.labels(dialect)
+            child = self._requests.labels(key[0], key[1], str(status)), self._seconds.labels(dialect)
             self._children[key] = child
         child[0].inc()
         child[1].observe(seconds)
 
-    def counter(self, name: str, about: str, *labels: str) -> Counter:
-        """A counter of this server that others increase; ``_total`` is added to its name."""
-        return Counter(name, about, labels, registry=self.registry)
-
-    def figure(self, name: str, about: str, ask: Figure) -> None:
-        """Show what ``ask`` (plain or async) says at each scrape; one that fails is left at its last value."""
-        self._figures.append((Gauge(name, about, registry=self.registry), ask))
-
-    def watch_database(self, data_dir: Path) -> None:
-        """Show the sizes of the SQLite file and of its write-ahead log."""
-        main = sqlite.main_path(data_dir)
-        self.figure("restante_database_bytes", "Size of the database file.", lambda: _size(main))
-        wal = main.with_name(main.name + "-wal")
-        self.figure("restante_wal_bytes", "Size of the write-ahead log.", lambda: _size(wal))
-
     async def render(self) -> bytes:
         """Everything in the text format of Prometheus."""
-        for gauge, ask in self._figures:
-            value = ask()
-            gauge.set(value if isinstance(value, int | float) else await value)
+        self._backlog.set(await self._rt.db.read(indexing.last_queued))
         return generate_latest(self.registry)
 
 
-def _size(path: Path) -> float:
+class _Smtp(Collector):
+    """What the SMTP listeners count, by service."""
+
+    def __init__(self, listeners: Mapping[str, Sequence[Counted]]) -> None:
+        self._listeners = listeners
+
+    def collect(self) -> Iterator[Metric]:
+        for field in fields(Counters):
+            found = [
+                (service, getattr(one.counters, field.name))
+                for service, all_ in self._listeners.items()
+                for one in all_
+            ]
+            yield _family(f"restante_smtp_{field.name}", found)
+
+
+def _family(name: str, found: list[tuple[str, int | dict[str, int]]]) -> Metric:
+    """Numbers by service; a table of numbers by reply code gets the code as a label too."""
+    about = name.removeprefix("restante_").replace("_", " ").capitalize() + "."
+    if name.endswith("_open"):
+        gauge = GaugeMetricFamily(name, about, labels=["service"])
+        for service, value in found:
+            if isinstance(value, int):
+                gauge.add_metric([service], value)
+        return gauge
+    is_table = any(isinstance(value, dict) for _, value in found)
+    counter = CounterMetricFamily(name, about, labels=["service", "code"] if is_table else ["service"])
+    for service, value in found:
+        if isinstance(value, dict):
+            for code, number in value.items():
+                counter.add_metric([service, code], number)
+        else:
+            counter.add_metric([service], value)
+    return counter
+
+
+class _Storage(Collector):
+    """Sizes of the database files and the room on their disk."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+
+    def collect(self) -> Iterator[Metric]:
+        main = sqlite.main_path(self._rt.config.data_dir)
+        wal = main.with_name(main.name + "-wal")
+        yield GaugeMetricFamily("restante_database_bytes", "Size of the database file.", _size(main))
+        yield GaugeMetricFamily("restante_wal_bytes", "Size of the write-ahead log.", _size(wal))
+        yield GaugeMetricFamily("restante_disk_free_bytes", "Room on the disk.", self._rt.room.free_bytes())
+
+
+def _size(path: Path) -> int:
     try:
-        return float(path.stat().st_size)
+        return path.stat().st_size
     except OSError:
-        return 0.0
+        return 0

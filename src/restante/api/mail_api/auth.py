@@ -1,0 +1,100 @@
+"""Who calls: the token header, its rate limits, and the headers that tell of them.
+
+Order (contract §2.3): token, rate limit, then the handler's validation, access and existence.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from restante import log
+from restante.core import access, tokens
+from restante.core.access import Principal
+from restante.core.tokens import Token
+from restante.errors import RestanteError, Unauthenticated
+from restante.http import clients, ratelimit
+from restante.http.calls import Call
+from restante.http.problems import Problem, Refused
+from restante.http.ratelimit import Verdict, Window
+
+DIALECT = "mail-api"
+HEADER = b"x-mailapi-token"
+
+_log = log.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The principal and the token that says so."""
+
+    principal: Principal
+    token: Token
+
+
+async def require(call: Call) -> Caller:
+    """Authenticate and count the call. Refuses with NO_API_TOKEN, INVALID_TOKEN, TOKEN_EXPIRED or RATE_LIMITED."""
+    plain = (call.header(HEADER) or "").strip()
+    if not plain:
+        raise Refused(Problem(401, "no_api_token", "Send your API token in the X-MAILAPI-TOKEN header."))
+    now = call.rt.clock.now()
+    try:
+        principal, token = await call.rt.db.read(access.authenticate_token, DIALECT, plain, now)
+    except Unauthenticated:
+        _count_failure(call)
+        raise
+    _count(call, principal)
+    if tokens.needs_touch(token, now):
+        await _touch(call, token)
+    return Caller(principal, token)
+
+
+@lru_cache(maxsize=256)
+def windows(rate_limit: int | None, per_minute: int, per_hour: int) -> tuple[Window, ...]:
+    """The windows of a token: its own requests a minute, or the dialect's; 0 is no limit."""
+    if rate_limit is not None:
+        return (Window(rate_limit, 60),) if rate_limit else ()
+    return tuple(Window(limit, seconds) for limit, seconds in ((per_minute, 60), (per_hour, 3600)) if limit)
+
+
+@lru_cache(maxsize=256)
+def _policy(limits: tuple[Window, ...]) -> tuple[bytes, bytes]:
+    return b"x-ratelimit-policy", ratelimit.policy(limits).encode()
+
+
+def _count(call: Call, principal: Principal) -> None:
+    settings = call.rt.config.limits.mail_api
+    limits = windows(principal.rate_limit, settings.requests_per_minute, settings.requests_per_hour)
+    if not limits:
+        return
+    verdict = call.limiter.take(f"{DIALECT}/token/{principal.token_id}", limits)
+    call.extra += [
+        (b"x-ratelimit-limit", b"%d" % verdict.limit),
+        (b"x-ratelimit-remaining", b"%d" % verdict.remaining),
+        (b"x-ratelimit-reset", b"%d" % verdict.reset_at),
+        _policy(limits),
+    ]
+    if not verdict.is_allowed:
+        raise too_many(verdict, "Too many requests with this token.")
+
+
+def _count_failure(call: Call) -> None:
+    limit = call.rt.config.limits.mail_api.failed_auth_per_minute
+    if limit:
+        key = f"{DIALECT}/failed/{clients.limit_key(call.client)}"
+        verdict = call.limiter.take(key, (Window(limit, 60),))
+        if not verdict.is_allowed:
+            raise too_many(verdict, "Too many failed authentications from this address.")
+
+
+def too_many(verdict: Verdict, message: str) -> Refused:
+    """429 with its Retry-After."""
+    wait = verdict.retry_after_seconds
+    headers = ((b"retry-after", b"%d" % wait),)
+    return Refused(Problem(429, "rate_limited", f"{message} Try again in {wait} s.", headers=headers))
+
+
+async def _touch(call: Call, token: Token) -> None:
+    """Note the use. A store that cannot write must not stop reading."""
+    try:
+        await call.rt.db.write(tokens.touch, token.account_id, token.id, call.rt.clock.now())
+    except RestanteError as error:
+        _log.warning("token_touch_failed", token_id=int(token.id), code=error.code)

@@ -1,0 +1,180 @@
+"""Endpoints 4 to 7: folders, messages, one message, an attachment. Nothing here changes mail."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+from restante.api.mail_api import auth, paging, shapes
+from restante.api.mail_api.downloads import disposition, media_type
+from restante.core import access, folders, messages
+from restante.core.access import Principal
+from restante.core.folders import Folder
+from restante.core.mailboxes import Mailbox
+from restante.core.messages import MessageRow
+from restante.errors import NotFound
+from restante.http import schemas
+from restante.http.answers import Answer, Stream
+from restante.http.calls import Call
+from restante.ids import Uid
+from restante.mail import message as mail
+from restante.mail.message import Attachment
+from restante.schema.connections import ReadConn
+from restante.services import retrieval
+from restante.services.retrieval import Content
+
+OFF_LOOP_BYTES = 256 * 1024  # bodies of larger messages are decoded in a thread
+
+# Headers that an answer shows in fields of their own, or that describe the MIME structure.
+_OWN_FIELDS = frozenset({"from", "to", "cc", "subject", "date", "message-id", "mime-version"})
+_DOWNLOAD_HEADERS = ((b"content-security-policy", b"sandbox; default-src 'none'"),)
+
+
+class Listed(NamedTuple):
+    """A page as read in one transaction."""
+
+    mailbox: Mailbox
+    folder: Folder
+    rows: list[MessageRow]
+
+
+class Found(NamedTuple):
+    """One message as read in one transaction; ``trace`` is the recipient's own header lines."""
+
+    row: MessageRow
+    mailbox: Mailbox
+    trace: bytes
+
+
+async def list_folders(call: Call) -> Answer:
+    """List the folders of a mailbox with their counters."""
+    caller = await auth.require(call)
+    mailbox, found = await call.rt.db.read(read_folders, caller.principal, call.params["email"])
+    items = [
+        shapes.FolderItem(paging.shown_name(folder), folder.messages, folder.unseen, folder.size_bytes)
+        for folder in paging.sorted_folders(found)
+    ]
+    return shapes.answer(shapes.FolderList(True, mailbox.address, items))
+
+
+async def list_messages(call: Call) -> Answer:
+    """List the messages of a folder, newest first."""
+    caller = await auth.require(call)
+    query = schemas.query(call, shapes.ListQuery)
+    listed = await call.rt.db.read(read_page, caller.principal, call.params["email"], query)
+    items = [_item(row) for row in listed.rows]
+    name, total = paging.shown_name(listed.folder), listed.folder.messages
+    return shapes.answer(shapes.MessageList(True, listed.mailbox.address, name, total, items))
+
+
+async def get_message(call: Call) -> Answer:
+    """Get one message with its text and the list of its attachments. It is not marked as read."""
+    caller = await auth.require(call)
+    query = schemas.query(call, shapes.FolderQuery)
+    found = await call.rt.db.read(read_message, caller.principal, call.params, query.folder)
+    content = await retrieval.content(call.rt, found.mailbox.account_id, found.row.content_id)
+    if found.row.size_bytes > OFF_LOOP_BYTES:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(call.rt.pool, _full, found, content)
+    return _full(found, content)
+
+
+async def get_attachment(call: Call) -> Stream:
+    """Download an attachment: its decoded bytes with its own Content-Type and its name in Content-Disposition."""
+    caller = await auth.require(call)
+    query = schemas.query(call, shapes.FolderQuery)
+    found = await call.rt.db.read(read_message, caller.principal, call.params, query.folder)
+    content = await retrieval.content(call.rt, found.mailbox.account_id, found.row.content_id)
+    attachment = _require_attachment(content, call.params["index"])
+    name = (b"content-disposition", disposition(attachment.filename, attachment.index))
+    headers = (name, *_DOWNLOAD_HEADERS)
+    return Stream(_chunks(attachment, content), attachment.size_bytes, media_type(attachment.content_type), headers)
+
+
+def read_folders(conn: ReadConn, principal: Principal, address: str) -> tuple[Mailbox, list[Folder]]:
+    """The folders of a mailbox that the principal may read."""
+    mailbox = access.require_mailbox(conn, principal, address)
+    return mailbox, folders.list_folders(conn, mailbox.account_id, mailbox.id)
+
+
+def read_page(conn: ReadConn, principal: Principal, address: str, query: shapes.ListQuery) -> Listed:
+    """A page of a folder that the principal may read. Errors: Forbidden, NotFound (mailbox, folder)."""
+    mailbox = access.require_mailbox(conn, principal, address)
+    folder = paging.require_folder(conn, mailbox, query.folder)
+    rows = messages.list_page(conn, mailbox.account_id, folder.id, limit=query.limit, offset=query.offset)
+    return Listed(mailbox, folder, rows)
+
+
+def read_message(conn: ReadConn, principal: Principal, params: dict[str, str], folder_name: str) -> Found:
+    """The message that a path names. Errors: Forbidden, NotFound (mailbox, folder, message)."""
+    mailbox = access.require_mailbox(conn, principal, params["email"])
+    folder = paging.require_folder(conn, mailbox, folder_name)
+    uid: Uid = paging.uid(params["uid"])
+    row = messages.find(conn, mailbox.account_id, folder.id, uid)
+    if row is None:
+        raise NotFound(f"There is no message {uid} in {paging.shown_name(folder)}.", code="message_not_found")
+    trace, _ = messages.trace(conn, mailbox.account_id, row.id)
+    return Found(row, mailbox, trace)
+
+
+def _item(row: MessageRow) -> shapes.MessageItem:
+    return shapes.MessageItem(
+        row.uid,
+        row.message_id_header,
+        row.from_,
+        row.to,
+        row.subject,
+        shapes.moment(row.sent_at or row.received_at),
+        row.size_bytes,
+        row.flags,
+        row.attachments > 0,
+    )
+
+
+def _full(found: Found, content: Content) -> Answer:
+    row, parsed = found.row, content.message
+    full = shapes.FullMessage(
+        success=True,
+        uid=row.uid,
+        message_id=row.message_id_header,
+        from_=row.from_,
+        to=parsed.to,
+        cc=parsed.cc,
+        subject=parsed.subject,
+        date=shapes.moment(row.sent_at or row.received_at),
+        headers=other_headers([*mail.headers(found.trace), *mail.headers(content.raw)]),
+        body=shapes.Body(mail.text(parsed, content.raw), mail.html(parsed, content.raw)),
+        attachments=[_attachment(attachment) for attachment in parsed.attachments],
+        flags=row.flags,
+    )
+    return shapes.answer(full)
+
+
+def _attachment(attachment: Attachment) -> shapes.AttachmentItem:
+    name = attachment.filename or f"attachment-{attachment.index}"
+    kind, size = attachment.content_type, attachment.size_bytes
+    return shapes.AttachmentItem(attachment.index, name, kind, size, attachment.content_id)
+
+
+def other_headers(found: list[tuple[str, str]]) -> dict[str, str]:
+    """The headers without a field of their own, as first spelled; the values of repeated ones joined by newline."""
+    values: dict[str, list[str]] = {}
+    spelled: dict[str, str] = {}
+    for name, value in found:
+        key = name.lower()
+        if key not in _OWN_FIELDS and not key.startswith("content-"):
+            values.setdefault(spelled.setdefault(key, name), []).append(value)
+    return {name: "\n".join(parts) for name, parts in values.items()}
+
+
+def _require_attachment(content: Content, text: str) -> Attachment:
+    index = paging.number(text)
+    attachments = content.message.attachments
+    if index is None or index >= len(attachments):
+        raise NotFound(f"There is no attachment {text[:20]}.", code="attachment_not_found")
+    return attachments[index]
+
+
+async def _chunks(attachment: Attachment, content: Content) -> AsyncIterator[bytes]:
+    for chunk in mail.decoded(attachment, content.raw):
+        yield chunk
+        await asyncio.sleep(0)  # others get their turn between two pieces
