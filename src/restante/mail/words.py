@@ -9,7 +9,8 @@ by white space; a message is a hit when its folded text contains **each** piece 
 * Scripts written without spaces (Han, Kana, Hangul, Thai, ...) and symbols such as emoji are indexed as single
   characters and pairs; one or two of them are answered exactly.
 * An e-mail address is in the vocabulary as a whole too, so that a part of one is answered exactly.
-* Runs over ``LONG_WORD`` characters (tracking links, keys) would swell the vocabulary: their trigrams are indexed.
+* Runs over ``LONG_WORD`` characters (tracking links, keys) would swell the vocabulary: their parts of one
+  to three characters are indexed instead.
 
 Everything else (``foo-bar``, four Han characters, half a key) yields *candidates*: each part of the piece is
 looked up, and the piece is then sought in the folded text of what was found (``Piece.is_exact`` is false). Several
@@ -38,7 +39,7 @@ CONDITIONS_MAX = 24  # parts of one piece that are looked up; the rest is left t
 
 SCOPE_MARK = "#"  # never part of a word: `#m12` is a mailbox, `#a3` an account
 LONG_MARK = "%"  # never part of a word: `%abc` is a trigram of a long run
-LONG_ADDRESS_TERM = "%@"
+LONG_ADDRESS_TERM = "%@"  # the text has an address over LONG_ADDRESS
 
 # Scripts without spaces, and symbols that people search for one by one: indexed by characters and pairs.
 _UNSPACED = (
@@ -130,7 +131,7 @@ def terms(folded: str) -> Terms:
         for run in [run for run in runs if len(run) > LONG_WORD]:
             del runs[run]
             if len(grams) < GRAMS_MAX:
-                grams.update(dict.fromkeys([LONG_MARK + run[i : i + 3] for i in range(min(len(run), GRAMS_MAX))]))
+                grams.update(dict.fromkeys(_long_grams(run[:GRAMS_MAX])))
         others.update(list(grams)[:GRAMS_MAX])
     vocabulary = set(runs if len(runs) <= VOCABULARY_MAX else list(runs)[:VOCABULARY_MAX])
     if "@" in folded:
@@ -160,6 +161,10 @@ def _split_scripts(chunks: Iterable[str], others: set[str]) -> dict[str, None]:
                 elif part:
                     runs[part] = None
     return runs
+
+
+def _long_grams(run: str) -> list[str]:
+    return [LONG_MARK + run[i : i + size] for size in (1, 2, 3) for i in range(len(run) - size + 1)]
 
 
 def trigrams(term: str) -> set[str]:
@@ -195,8 +200,7 @@ class Condition:
     """One thing to look up: the messages with any term that stands to ``text`` as ``where`` says.
 
     Also those with **all** of ``long_terms``, where there are any: there the text may lie in a run too long for the
-    vocabulary, and unless ``is_long_sure`` that is to be checked in the folded text. The long terms of one or two
-    characters are a prefix of such a term.
+    vocabulary, and unless ``is_long_sure`` that is to be checked in the folded text.
     """
 
     text: str
@@ -206,7 +210,7 @@ class Condition:
     @property
     def is_long_sure(self) -> bool:
         """Whether ``long_terms`` alone prove the match."""
-        return len(self.text) <= 3 and self.where is Where.CONTAINS and LONG_ADDRESS_TERM not in self.long_terms
+        return self.where is Where.CONTAINS and self.long_terms == (LONG_MARK + self.text,)
 
 
 @dataclass(frozen=True, slots=True)

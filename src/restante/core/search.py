@@ -1,0 +1,138 @@
+"""Searching a mailbox: hits newest first, each with a snippet of its text.
+
+The query language is that of ``mail.words``; which messages match is the engine's business (``schema.fulltext``).
+Snippets keep the letters as they were written: they come from the stored preview where the hit is in it, else from the
+body decoded again, else (bytes outside the database) from the folded text.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import zstandard
+from sqlalchemy import select
+
+from restante.core import messages
+from restante.core.messages import MessageRow, Page
+from restante.errors import Invalid
+from restante.ids import AccountId, FolderId, MailboxId
+from restante.mail import message, words
+from restante.schema import fulltext, tables
+from restante.schema.connections import ReadConn, scanning
+
+SNIPPET = 160  # characters at most, the cut marks included
+BEFORE = 50  # of them in front of the hit
+CUT = "..."
+LIMIT_MAX = 1_000
+OFFSET_MAX = 100_000
+DECODED_MAX = 256 * 1024  # received bytes of a message that is decoded again for its snippet
+READABLE_MAX = 64 * 1024  # characters of its text that are looked through
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A message that matches, and the part of its text that shows why."""
+
+    row: MessageRow
+    snippet: str
+
+
+@scanning
+def search(
+    conn: ReadConn,
+    account_id: AccountId,
+    mailbox_id: MailboxId,
+    text: str,
+    *,
+    folder_id: FolderId | None,
+    limit: int,
+    offset: int = 0,
+) -> Page[Hit]:
+    """Messages of the mailbox (or of one folder of it) with every word of ``text`` as a substring, newest first.
+
+    ``total`` counts all hits. The index follows the commit by less than a second. Raises Invalid for a query, limit or
+    offset beyond its bounds.
+    """
+    if not 0 <= offset <= OFFSET_MAX or not 0 <= limit <= LIMIT_MAX:
+        raise Invalid("The page is out of bounds.", code="invalid_page", details={"offset": f"at most {OFFSET_MAX}"})
+    query = words.parse(text)
+    scope = fulltext.Scope(account_id, mailbox_id, folder_id)
+    found = fulltext.find(conn, scope, query, limit=limit, offset=offset)
+    rows = messages.by_ids(conn, account_id, found.ids)
+    pieces = [piece.text for piece in query.pieces]
+    return Page(found.total, list(_hits(conn, account_id, rows, pieces)))
+
+
+def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pieces: Sequence[str]) -> Iterator[Hit]:
+    snippets = {row.id: excerpt(row.preview, pieces) for row in rows}
+    missing = [row for row in rows if snippets[row.id] is None]
+    c = tables.contents.c
+    wanted = {row.content_id for row in missing}
+    found = conn.execute(
+        select(c.id, c.size_bytes, c.structure, c.raw, c.folded).where(c.account_id == account_id, c.id.in_(wanted))
+    )
+    contents = {item.id: item for item in found} if wanted else {}
+    unzip = zstandard.ZstdDecompressor()
+    for row in missing:
+        item = contents.get(row.content_id)
+        if item is None:
+            continue
+        if item.raw is not None and item.size_bytes <= DECODED_MAX:
+            raw = unzip.decompress(item.raw, max_output_size=item.size_bytes)
+            body = "\n".join(message.readable(message.load(item.structure), raw, READABLE_MAX))
+        else:
+            body = _body(fulltext.unfold(unzip, item.folded), row.preview)
+        snippets[row.id] = excerpt(body, pieces)
+    for row in rows:
+        yield Hit(row, snippets[row.id] or _cut(row.preview, 0))
+
+
+def _body(folded: str, preview: str) -> str:
+    """The folded text from where the body begins: behind subject, addresses and file names."""
+    return folded[max(folded.find(words.fold(preview)[:40]), 0) :]
+
+
+def excerpt(text: str, pieces: Sequence[str]) -> str | None:
+    """At most ``SNIPPET`` characters of ``text`` around the first of ``pieces`` in it; None when none is there."""
+    plain = " ".join(text.split())
+    folded = words.fold(plain)
+    places = [place for piece in pieces if (place := folded.find(piece)) >= 0]
+    if not places:
+        return None
+    place = min(places)
+    if len(folded) != len(plain):
+        place = _place_in(plain, folded, place)
+    return _cut(plain, place)
+
+
+def _place_in(plain: str, folded: str, place: int) -> int:
+    """About where in ``plain`` the character at ``place`` of its folded form is: in the word of the same number."""
+    start = folded.rfind(" ", 0, place) + 1
+    number = folded.count(" ", 0, place)
+    at = 0
+    for _ in range(number):
+        following = plain.find(" ", at) + 1
+        if not following:
+            break
+        at = following
+    return min(at + place - start, len(plain) - 1)
+
+
+def _cut(text: str, place: int) -> str:
+    """``text`` cut to ``SNIPPET`` characters so that ``place`` is in it, at word limits where there are any near."""
+    if len(text) <= SNIPPET:
+        return text
+    start = max(min(place - BEFORE, len(text) - SNIPPET + len(CUT)), 0)
+    if start:
+        space = text.find(" ", start, place)
+        start = space + 1 if space >= 0 else start
+    room = SNIPPET - (len(CUT) if start else 0)
+    if len(text) - start <= room:
+        return CUT + text[start:]
+    end = start + room - len(CUT)
+    space = text.rfind(" ", max(place, end - BEFORE) + 1, end + 1)
+    if space > place:
+        end = space
+    return (CUT if start else "") + text[start:end].rstrip() + CUT
+
+
+__all__ = ["Hit", "excerpt", "search"]

@@ -1,0 +1,285 @@
+"""Finding messages by their text on SQLite: the queries that go to ``index.db``, attached as ``search``.
+
+``storage.indexer`` writes that file: an FTS5 table ``fts`` whose documents are sets of terms (``mail.words``) plus the
+scope terms ``#m<mailbox>`` and ``#a<account>``, rowid = message id; and each account's vocabulary, ``terms`` and
+``grams``.
+
+A condition of a query becomes an OR of vocabulary entries, at most ``EXPANSION_MAX`` of them, the shortest first and
+then by code point, whatever the engine. Exact pieces are counted by the index. Where a piece is only narrowed by the
+index, candidates are compared with the folded text, newest first, ``LOOKED_AT_MAX`` messages and ``LOOKED_AT_BYTES`` of
+compressed text at most: what lies beyond is not found, and ``Found.is_complete`` says so.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import zstandard
+
+from restante.mail.words import FOLDED_MAX, LONG_ADDRESS, Condition, Piece, Query, Where
+
+if TYPE_CHECKING:  # the indexer imports this module and must stay small
+    from sqlalchemy import Connection
+
+EXPANSION_MAX = 1_000  # vocabulary entries that stand for one condition
+LOOKED_AT_MAX = 5_000  # candidates compared with the text
+LOOKED_AT_BYTES = 24 << 20
+GROUP = 32  # FTS5 walks all children of an OR at each step: a tree of small groups is as much faster
+PROBE = 3_000  # rows looked at to see how common a trigram is
+GRAMS_PROBED = 12  # trigrams of one condition that are looked at so
+FEW = 50  # a trigram with fewer entries is good enough
+BATCH = 100
+FOLDED_BYTES = FOLDED_MAX * 4
+LONGEST = LONG_ADDRESS  # no vocabulary entry has more characters
+LAST = "\U0010ffff"
+NOTHING = '"#"'  # a term that no document has
+
+WORD_CHARACTERS = "_#%@.+-"
+unidata_version = unicodedata.unidata_version
+
+
+def mailbox_term(mailbox_id: int) -> str:
+    """The index term that all messages of a mailbox have."""
+    return f"#m{mailbox_id}"
+
+
+def account_term(account_id: int) -> str:
+    """The index term that all messages of an account have."""
+    return f"#a{account_id}"
+
+
+def quote(term: str) -> str:
+    """A term as FTS5 reads it; no term has a quotation mark in it."""
+    return f'"{term}"'
+
+
+_TESTS = {
+    Where.CONTAINS: "instr(term, ?) > 0",
+    Where.STARTS: "instr(term, ?) = 1",
+    Where.ENDS: "instr(term || ' ', ? || ' ') > 0",
+}
+_OF_ACCOUNT = "search.grams WHERE account_id = ?"
+_FIRST = "ORDER BY size, term LIMIT ?"
+_BY_GRAM = {
+    place: " ".join(["SELECT term FROM", _OF_ACCOUNT, "AND gram = ? AND", test, _FIRST])
+    for place, test in _TESTS.items()
+}
+_BY_GRAMS = {
+    place: " ".join(["SELECT DISTINCT term, size FROM", _OF_ACCOUNT, "AND gram BETWEEN ? AND ? AND", test, _FIRST])
+    for place, test in _TESTS.items()
+}
+_BY_TERM = {
+    place: " ".join(["SELECT term FROM search.terms WHERE account_id = ? AND", test, _FIRST])
+    for place, test in _TESTS.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Message ids of one page, newest first, and the number of all hits."""
+
+    total: int
+    ids: list[int]
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where to search: one mailbox or, without, the whole account; perhaps one folder."""
+
+    account_id: int
+    mailbox_id: int | None
+    folder_id: int | None = None
+
+    @property
+    def term(self) -> str:
+        """The scope term, quoted."""
+        return quote(account_term(self.account_id) if self.mailbox_id is None else mailbox_term(self.mailbox_id))
+
+
+def find(conn: "Connection", scope: Scope, query: Query, *, limit: int, offset: int = 0) -> Found:
+    """The page of hits from ``offset`` on, newest (highest message id) first, with the exact total."""
+    if not query.pieces:
+        return Found(0, [])
+    return _Search(conn, scope).find(query, limit, offset)
+
+
+# FTS5 expressions are strings; the empty one matches nothing.
+
+
+def _any(parts: Iterable[str]) -> str:
+    """One of ``parts`` holds."""
+    entries = [part for part in parts if part]
+    if len(entries) <= GROUP:
+        return " OR ".join(entries)
+    # FTS5 merges an OR inside an OR into one flat node; a NOT of nothing between them keeps the tree.
+    groups = [" OR ".join(entries[i : i + GROUP]) for i in range(0, len(entries), GROUP)]
+    return " OR ".join([f"(({group}) NOT {NOTHING})" for group in groups])
+
+
+def _all(parts: Sequence[str]) -> str:
+    """Each of ``parts`` holds."""
+    return " AND ".join([f"({part})" for part in parts]) if all(parts) else ""
+
+
+class _Search:
+    """One search on one connection."""
+
+    def __init__(self, conn: "Connection", scope: Scope) -> None:
+        self._cursor = conn.connection.cursor()
+        self._scope = scope
+
+    def find(self, query: Query, limit: int, offset: int) -> Found:
+        if not all(piece.is_exact for piece in query.pieces):
+            return self._find_by_text(query, limit, offset)
+        conditions = [piece.conditions[0] for piece in query.pieces]
+        sure = [self._sure(condition) for condition in conditions]
+        certain = _all(sure)
+        candidates = self._in_long_runs(conditions, sure)
+        if candidates:
+            return self._merge(query, certain, candidates, limit, offset)
+        total = self._count(certain)
+        return Found(total, self._page(certain, limit, offset) if offset < total else [])
+
+    def _in_long_runs(self, conditions: Sequence[Condition], sure: Sequence[str]) -> list[int]:
+        """Messages where a condition may be met by a run that is too long for the vocabulary."""
+        long = ["" if condition.is_long_sure else _long(condition) for condition in conditions]
+        found: set[int] = set()
+        for place, expression in enumerate(long):
+            if expression and self._page(expression, 1, 0):
+                others = [_any(both) for i, both in enumerate(zip(sure, long, strict=True)) if i != place]
+                found.update(self._page(_all([expression, *others]), LOOKED_AT_MAX + 1, 0))
+        return sorted(found, reverse=True)
+
+    def _merge(self, query: Query, certain: str, candidates: list[int], limit: int, offset: int) -> Found:
+        """Join the hits that the vocabulary proves with those ``candidates`` whose text proves them."""
+        sql = "SELECT rowid FROM search.fts WHERE fts MATCH ? AND rowid IN (SELECT value FROM json_each(?))"
+        match = self._scoped(certain)
+        known = {row[0] for row in self._rows(sql, (match, json.dumps(candidates)))} if certain else set()
+        more, is_complete = self._compare(query, [i for i in candidates if i not in known])
+        ids = sorted([*self._page(certain, limit + offset, 0), *more], reverse=True)
+        return Found(self._count(certain) + len(more), ids[offset : offset + limit], is_complete)
+
+    def _find_by_text(self, query: Query, limit: int, offset: int) -> Found:
+        narrowed = _all(
+            [part for piece in query.pieces if (part := self._candidates(piece)) is not None] or [self._scope.term]
+        )
+        hits, is_complete = self._compare(query, self._page(narrowed, LOOKED_AT_MAX + 1, 0))
+        return Found(len(hits), hits[offset : offset + limit], is_complete)
+
+    def _compare(self, query: Query, candidates: Sequence[int]) -> tuple[list[int], bool]:
+        """Those of ``candidates`` whose text has all pieces; and whether none had to be left out."""
+        unzip = zstandard.ZstdDecompressor()
+        sql = (
+            "SELECT m.id, c.folded FROM main.messages m JOIN main.contents c ON c.id = m.content_id"
+            " WHERE m.id IN (SELECT value FROM json_each(?)) AND m.account_id = ? ORDER BY m.id DESC"
+        )
+        hits: list[int] = []
+        size = 0
+        for start in range(0, min(len(candidates), LOOKED_AT_MAX), BATCH):
+            batch = candidates[start : min(start + BATCH, LOOKED_AT_MAX)]
+            for message_id, folded in self._rows(sql, (json.dumps(batch), self._scope.account_id)):
+                size += len(folded)
+                if query.matches(unfold(unzip, folded)):
+                    hits.append(message_id)
+            if size > LOOKED_AT_BYTES and start + BATCH < len(candidates):
+                return hits, False
+        return hits, len(candidates) <= LOOKED_AT_MAX
+
+    def _sure(self, condition: Condition) -> str:
+        entries = [quote(term) for term in self._expand(condition)]
+        if condition.is_long_sure:
+            entries.append(_long(condition))
+        return _any(entries)
+
+    def _candidates(self, piece: Piece) -> str | None:
+        """An expression that every message with the piece satisfies; None when there is no useful one."""
+        parts = []
+        for condition in piece.conditions:
+            entries = self._expand(condition)
+            if len(entries) < EXPANSION_MAX:
+                parts.append(_any([*map(quote, entries), _all([_long(condition)])]))
+        return _all(parts) if parts else None
+
+    def _expand(self, condition: Condition) -> list[str]:
+        """Vocabulary entries for a condition, at most ``EXPANSION_MAX``, the shortest first, then by code point."""
+        text, account_id = condition.text, self._scope.account_id
+        if condition.where is Where.EQUAL:
+            return [text]
+        if len(text) > LONGEST:
+            return []
+        if len(text) >= 3:
+            gram = self._rarest_gram(text)
+            if gram is None:
+                return []
+            sql = _BY_GRAM[condition.where]
+            rows = self._rows(sql, (account_id, gram, text, EXPANSION_MAX))
+        elif self._count_grams(text, text + LAST) < PROBE:
+            sql = _BY_GRAMS[condition.where]
+            rows = self._rows(sql, (account_id, text, text + LAST, text, EXPANSION_MAX))
+        else:  # so common that the beginning of the list has enough of them
+            sql = _BY_TERM[condition.where]
+            rows = self._rows(sql, (account_id, text, EXPANSION_MAX))
+        return [row[0] for row in rows]
+
+    def _rarest_gram(self, text: str) -> str | None:
+        """The trigram of ``text`` with the fewest vocabulary entries; None when one has none at all."""
+        grams = list(dict.fromkeys([text[i : i + 3] for i in range(len(text) - 2)]))[:GRAMS_PROBED]
+        if len(grams) == 1:
+            return grams[0]
+        best, fewest = None, PROBE + 1
+        for gram in grams:
+            count = self._count_grams(gram, gram)
+            if count == 0:
+                return None
+            if count < fewest:
+                best, fewest = gram, count
+            if fewest < FEW:
+                break
+        return best
+
+    def _count_grams(self, first: str, last: str) -> int:
+        sql = "SELECT count(*) FROM (SELECT 1 FROM search.grams WHERE account_id = ? AND gram BETWEEN ? AND ? LIMIT ?)"
+        return int(self._rows(sql, (self._scope.account_id, first, last, PROBE))[0][0])
+
+    def _rows(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        self._cursor.execute(sql, parameters)
+        return list(self._cursor.fetchall())
+
+    def _scoped(self, expression: str) -> str:
+        return f"{self._scope.term} AND ({expression})"
+
+    def _source(self, expression: str) -> tuple[str, list[Any]]:
+        if self._scope.folder_id is None:
+            return "FROM search.fts f WHERE f.fts MATCH ?", [self._scoped(expression)]
+        return (
+            "FROM search.fts f CROSS JOIN main.messages m ON m.id = f.rowid WHERE f.fts MATCH ? AND m.folder_id = ?",
+            [self._scoped(expression), self._scope.folder_id],
+        )
+
+    def _count(self, expression: str) -> int:
+        if not expression:
+            return 0
+        source, parameters = self._source(expression)
+        return int(self._rows(f"SELECT count(*) {source}", parameters)[0][0])
+
+    def _page(self, expression: str, limit: int, offset: int) -> list[int]:
+        if not expression:
+            return []
+        source, parameters = self._source(expression)
+        sql = f"SELECT f.rowid {source} ORDER BY f.rowid DESC LIMIT ? OFFSET ?"
+        return [row[0] for row in self._rows(sql, [*parameters, limit, offset])]
+
+
+def _long(condition: Condition) -> str:
+    return " AND ".join([quote(term) for term in condition.long_terms])
+
+
+def unfold(unzip: zstandard.ZstdDecompressor, data: bytes) -> str:
+    """The folded text of a ``contents.folded`` value; empty when that is damaged."""
+    try:
+        return unzip.decompress(data, max_output_size=FOLDED_BYTES).decode("utf-8", "replace")
+    except zstandard.ZstdError:
+        return ""

@@ -1,0 +1,435 @@
+"""The search index of a SQLite store: ``index.db``, written by this process alone, following the main file.
+
+Reception commits a message together with a row in ``index_queue``; this process reads the queue beyond its watermark,
+cuts the folded texts into terms and writes documents and watermark in one transaction per batch, so that it resumes
+where it was after any crash. The watermark that it *reports* is one that a power failure cannot take back: only queue
+rows up to that may be removed. When queue and watermark do not fit together (a lost index, an older backup) everything
+is indexed again, with new mail first.
+
+``python -m restante.storage.indexer --data-dir D``: bytes on standard input are nudges, its end is the order to exit;
+each line on standard output is a watermark that is safe. Meanwhile it checkpoints the main file, merges the
+index and sweeps words that no message has any more. It imports no SQLAlchemy: it is to stay small.
+"""
+
+import argparse
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import zstandard
+
+from restante.mail import words
+from restante.schema import fulltext
+
+MAIN = "restante.db"
+INDEX = "index.db"
+VERSION = f"1/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
+
+BATCH_ROWS = 500
+BATCH_BYTES = 4 << 20  # of folded text, compressed
+KNOWN_TERMS = 60_000  # in each of the two generations of words known to be in the vocabulary
+BATCH_SECONDS = 0.1  # at least so long between two batches: many small ones make many segments
+CHECKPOINT_SECONDS = 0.25
+REPORT_SECONDS = 0.5
+IDLE_SECONDS = 2.0  # without nudges it looks by itself
+MERGE_PAGES = 500
+SWEEP_TERMS = 300
+SWEEP_AFTER = 200  # removed messages
+BUSY_MILLISECONDS = 10_000
+CACHE_KIB = 16_384
+
+EXIT_CORRUPT = 3  # the index was thrown away: start again
+
+_TABLES = f"""
+CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE version (value TEXT NOT NULL);
+CREATE TABLE terms (account_id INTEGER, size INTEGER, term TEXT, PRIMARY KEY (account_id, size, term)) WITHOUT ROWID;
+CREATE TABLE grams (account_id INTEGER, gram TEXT, size INTEGER, term TEXT,
+                    PRIMARY KEY (account_id, gram, size, term)) WITHOUT ROWID;
+CREATE VIRTUAL TABLE fts USING fts5(terms, content='', contentless_delete=1, detail=none,
+                                    tokenize="ascii tokenchars '{fulltext.WORD_CHARACTERS}'");
+INSERT INTO fts(fts, rank) VALUES ('automerge', 0), ('crisismerge', 40), ('usermerge', 2), ('hashsize', 16777216);
+INSERT INTO state VALUES ('watermark', 0), ('rebuilt', 0), ('removed', 0);
+"""  # noqa: S608 - constants only
+
+
+def _open(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE) -> apsw.Connection:
+    conn = apsw.Connection(str(path), flags=flags | apsw.SQLITE_OPEN_NOMUTEX)
+    conn.set_busy_timeout(BUSY_MILLISECONDS)
+    return conn
+
+
+def _open_index(data_dir: Path) -> apsw.Connection:
+    """The index, made if it is not there; thrown away first if it is broken."""
+    path = data_dir / INDEX
+    with contextlib.suppress(apsw.NotADBError, apsw.CorruptError):
+        return _open_tables(path)
+    discard(data_dir)
+    return _open_tables(path)
+
+
+def _open_tables(path: Path) -> apsw.Connection:
+    conn = _open(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    pragmas = ("journal_mode=WAL", "synchronous=NORMAL", f"cache_size=-{CACHE_KIB}", "journal_size_limit=33554432")
+    for pragma in pragmas:
+        conn.execute(f"PRAGMA {pragma}").fetchall()
+    with _transaction(conn):
+        known = conn.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'fts_%'").fetchall()
+        version = conn.execute("SELECT value FROM version").fetchone() if ("version",) in known else None
+        if version != (VERSION,):
+            for (name,) in known:
+                conn.execute(f'DROP TABLE "{name}"')
+            conn.execute(_TABLES)
+            conn.execute("INSERT INTO version VALUES (?)", (VERSION,))
+    return conn
+
+
+@contextlib.contextmanager
+def _transaction(conn: apsw.Connection) -> Iterator[None]:
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        conn.execute("COMMIT")
+    finally:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+
+
+def prepare(data_dir: Path) -> None:
+    """Make ``index.db`` with its tables, so that readers can attach it; a broken or outdated one is emptied."""
+    _open_index(data_dir).close(True)
+
+
+def discard(data_dir: Path) -> None:
+    """Remove the index; the next ``prepare`` and ``catch_up`` make it anew from the messages."""
+    for suffix in ("", "-wal", "-shm"):
+        (data_dir / (INDEX + suffix)).unlink(missing_ok=True)
+
+
+class Indexer:
+    """Brings the index of one data directory up to date. One at a time may be open."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._index = _open_index(data_dir)
+        self._main = _open(data_dir / MAIN)
+        self._wal = data_dir / (INDEX + "-wal")
+        self._main.execute("PRAGMA query_only=ON").fetchall()
+        self._unzip = zstandard.ZstdDecompressor()
+        self._known: set[tuple[int, str]] = set()
+        self._known_before: set[tuple[int, str]] = set()
+        self._sweep_at: tuple[int, int, str] | None = None
+        self.watermark = self._state("watermark")
+        self._rebuilt = self._state("rebuilt")
+        self._removed = self._state("removed")
+        self._check_continuity()
+
+    def close(self) -> None:
+        """Let the files go."""
+        self._index.close(True)
+        self._main.close(True)
+
+    def _state(self, key: str) -> int:
+        return int(self._index.execute("SELECT value FROM state WHERE key = ?", (key,)).get)
+
+    def _set_state(self, key: str, value: int) -> None:
+        self._index.execute("UPDATE state SET value = ? WHERE key = ?", (value, key))
+
+    def _last_queued(self) -> int:
+        row = self._main.execute("SELECT seq FROM sqlite_sequence WHERE name = 'index_queue'").fetchone()
+        return int(row[0]) if row else 0
+
+    def _check_continuity(self) -> None:
+        """Start over when rows behind the watermark are missing in the queue, or when the watermark is ahead of it."""
+        self._main.execute("BEGIN")
+        try:
+            last = self._last_queued()
+            row = self._main.execute("SELECT min(id) FROM index_queue WHERE id > ?", (self.watermark,)).fetchone()
+        finally:
+            self._main.execute("COMMIT")
+        is_gone = last > self.watermark and row != (self.watermark + 1,)
+        if is_gone or last < self.watermark:
+            self.rebuild()
+
+    def rebuild(self) -> None:
+        """Empty the index and begin again; ``step`` then does the work, new messages first."""
+        last = self._last_queued()
+        has_messages = self._main.execute("SELECT max(id) FROM messages").fetchone()
+        with _transaction(self._index):
+            self._index.execute("INSERT INTO fts(fts) VALUES ('delete-all')")
+            self._index.execute("DELETE FROM terms; DELETE FROM grams")
+            self._set_state("watermark", last)
+            # Messages up to this number are indexed backwards from it: newest first.
+            self._set_state("rebuilt", int(has_messages[0] or 0) if has_messages else 0)
+        self.watermark = last
+        self._rebuilt = self._state("rebuilt")
+        self._forget()
+
+    def _forget(self) -> None:
+        self._known, self._known_before, self._sweep_at = set(), set(), None
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether older messages are still to be indexed again."""
+        return self._rebuilt > 0
+
+    def catch_up(self) -> int:
+        """Index all there is to index now; returns the number of messages looked at."""
+        done = 0
+        while count := self.step():
+            done += count
+        return done
+
+    def step(self) -> int:
+        """Index one batch, from the queue or, when that is empty, of a rebuild; returns the number of messages."""
+        return self._follow() or self._rebuild_some()
+
+    def _follow(self) -> int:
+        rows = self._main.execute(
+            "SELECT q.id, q.message_id, m.account_id, m.mailbox_id, c.folded FROM index_queue q"
+            " LEFT JOIN messages m ON m.id = q.message_id LEFT JOIN contents c ON c.id = m.content_id"
+            " WHERE q.id > ? ORDER BY q.id LIMIT ?",
+            (self.watermark, BATCH_ROWS),
+        )
+        found: dict[int, tuple[int, int, bytes] | None] = {}
+        watermark, size = self.watermark, 0
+        for queue_id, message_id, account_id, mailbox_id, folded in rows:
+            watermark = queue_id
+            found[message_id] = None if folded is None else (account_id, mailbox_id, folded)
+            size += len(folded or b"")
+            if size > BATCH_BYTES:
+                break
+        rows.close(True)
+        if found:
+            with _transaction(self._index):
+                self._write(found)
+                self._set_state("watermark", watermark)
+            self.watermark = watermark
+        return len(found)
+
+    def _rebuild_some(self) -> int:
+        if not self.is_rebuilding:
+            return 0
+        rows = self._main.execute(
+            "SELECT m.id, m.account_id, m.mailbox_id, c.folded FROM messages m JOIN contents c ON c.id = m.content_id"
+            " WHERE m.id <= ? ORDER BY m.id DESC LIMIT ?",
+            (self._rebuilt, BATCH_ROWS),
+        )
+        found: dict[int, tuple[int, int, bytes] | None] = {}
+        size, last = 0, 0
+        for message_id, account_id, mailbox_id, folded in rows:
+            found[message_id] = (account_id, mailbox_id, folded)
+            last = message_id
+            size += len(folded)
+            if size > BATCH_BYTES:
+                break
+        rows.close(True)
+        rebuilt = max(last - 1, 0)
+        with _transaction(self._index):
+            self._write(found)
+            self._set_state("rebuilt", rebuilt)
+        self._rebuilt = rebuilt
+        return len(found)
+
+    def _write(self, found: dict[int, tuple[int, int, bytes] | None]) -> None:
+        """Put documents in place (a value) or take them out (None); the caller commits."""
+        documents: list[tuple[int, str]] = []
+        fresh: set[tuple[int, str]] = set()
+        for message_id, source in found.items():
+            if source is None:
+                continue
+            account_id, mailbox_id, folded = source
+            cut = words.terms(fulltext.unfold(self._unzip, folded))
+            scope = f"{fulltext.mailbox_term(mailbox_id)} {fulltext.account_term(account_id)} "
+            documents.append((message_id, scope + " ".join(cut.vocabulary) + " " + " ".join(cut.others)))
+            fresh.update([(account_id, term) for term in cut.vocabulary])
+        self._learn(fresh)
+        if documents:
+            self._index.executemany("INSERT OR REPLACE INTO fts(rowid, terms) VALUES (?, ?)", documents)
+        gone = [(message_id,) for message_id, source in found.items() if source is None]
+        if gone:
+            self._index.executemany("DELETE FROM fts WHERE rowid = ?", gone)
+            self._removed += len(gone)
+            self._set_state("removed", self._removed)
+
+    def _learn(self, terms: set[tuple[int, str]]) -> None:
+        """Enter words into the vocabulary of their account."""
+        unknown = terms - self._known
+        if not unknown:
+            return
+        self._known |= unknown
+        unknown -= self._known_before
+        if len(self._known) > KNOWN_TERMS:
+            self._known_before, self._known = self._known, set()
+        rows = sorted([(account_id, len(term), term) for account_id, term in unknown])
+        sql = "INSERT INTO terms VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING account_id, size, term"
+        new = list(self._index.executemany(sql, rows))
+        grams = [(account_id, gram, size, term) for account_id, size, term in new for gram in words.trigrams(term)]
+        grams.sort()
+        self._index.executemany("INSERT INTO grams VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", grams)
+
+    def tidy(self) -> bool:
+        """One bounded step of merging or sweeping, for idle moments; returns whether there is more to do."""
+        before = self._index.total_changes()
+        with _transaction(self._index):
+            self._index.execute("INSERT INTO fts(fts, rank) VALUES ('merge', ?)", (MERGE_PAGES,))
+        return self._index.total_changes() - before >= 2 or self.sweep()
+
+    def sweep(self, after: int = SWEEP_AFTER) -> bool:
+        """Look at some words, if at least ``after`` messages were removed, and forget those that no message has.
+
+        Returns whether there is more to look at.
+        """
+        if self._sweep_at is None:
+            if self._removed < max(after, 1) or self.is_rebuilding:
+                return False
+            self._sweep_at = (0, 0, "")
+            self._removed = 0
+        rows: Iterable[Any] = self._index.execute(
+            "SELECT account_id, size, term FROM terms WHERE (account_id, size, term) > (?, ?, ?)"
+            " ORDER BY account_id, size, term LIMIT ?",
+            (*self._sweep_at, SWEEP_TERMS),
+        )
+        found: list[tuple[int, int, str]] = list(rows)
+        unused = [row for row in found if not self._is_used(row[0], row[2])]
+        with _transaction(self._index):
+            self._index.executemany("DELETE FROM terms WHERE account_id = ? AND size = ? AND term = ?", unused)
+            grams = [(row[0], gram, row[1], row[2]) for row in unused for gram in words.trigrams(row[2])]
+            self._index.executemany(
+                "DELETE FROM grams WHERE account_id = ? AND gram = ? AND size = ? AND term = ?", grams
+            )
+            if len(found) < SWEEP_TERMS:
+                self._set_state("removed", self._removed)
+        for account_id, _, term in unused:
+            self._known.discard((account_id, term))
+            self._known_before.discard((account_id, term))
+        self._sweep_at = found[-1] if len(found) == SWEEP_TERMS else None
+        return self._sweep_at is not None
+
+    def _is_used(self, account_id: int, term: str) -> bool:
+        match = f'{fulltext.quote(term)} AND "{fulltext.account_term(account_id)}"'
+        return self._index.execute("SELECT 1 FROM fts WHERE fts MATCH ? LIMIT 1", (match,)).fetchone() is not None
+
+    def differences(self) -> tuple[list[int], list[int]]:
+        """Messages that the index lacks, and documents whose message is gone (both at most 1,000); for ``verify``."""
+        self._main.execute("ATTACH ? AS search", (self._index.filename,))
+        try:
+            missing: Iterable[Any] = self._main.execute(
+                "SELECT id FROM messages WHERE id NOT IN (SELECT id FROM search.fts_docsize) LIMIT 1000"
+            ).fetchall()
+            extra: Iterable[Any] = self._main.execute(
+                "SELECT id FROM search.fts_docsize WHERE id NOT IN (SELECT id FROM messages) LIMIT 1000"
+            ).fetchall()
+        finally:
+            self._main.execute("DETACH search")
+        return [row[0] for row in missing], [row[0] for row in extra]
+
+    def secure(self) -> int:
+        """Make what was indexed safe from power failure; returns the watermark that may be reported."""
+        watermark = self.watermark
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(self._wal, os.O_RDONLY)
+            try:
+                os.fdatasync(fd)
+            finally:
+                os.close(fd)
+        return watermark
+
+    def checkpoint_main(self) -> None:
+        """Move what readers allow of the main file's WAL into it, so that the writer never has to."""
+        self._main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+class Process:
+    """The loop around an ``Indexer`` that standard input steers."""
+
+    def __init__(self, indexer: Indexer, nudges: int, progress: int) -> None:
+        self._indexer, self._nudges, self._progress = indexer, nudges, progress
+        self._checkpoint_at = self._report_at = self._batch_at = 0.0
+        self._reported = -1
+        self._is_active = True
+
+    def run(self) -> None:
+        """Follow the queue until standard input ends; what is queued then waits for the next start."""
+        self._report()
+        wait = 0.0
+        while self._listen(wait):
+            now = time.monotonic()
+            worked = now >= self._batch_at and self._indexer.step() > 0
+            if worked:
+                self._is_active = True
+                self._batch_at = now + BATCH_SECONDS
+            self._keep_house(now)
+            if worked or self._indexer.is_rebuilding:
+                wait = 0.0 if self._indexer.is_rebuilding else max(0.0, self._batch_at - time.monotonic())
+            elif self._indexer.tidy():
+                wait = 0.0
+            else:
+                wait = CHECKPOINT_SECONDS if self._is_active else IDLE_SECONDS
+
+    def _listen(self, seconds: float) -> bool:
+        """Wait for a nudge; returns False at the end of input."""
+        ready, _, _ = select.select([self._nudges], [], [], seconds)
+        if not ready:
+            return True
+        if not os.read(self._nudges, 65536):
+            return False
+        self._is_active = True
+        time.sleep(max(0.0, min(BATCH_SECONDS, self._batch_at - time.monotonic())))
+        return True
+
+    def _keep_house(self, now: float) -> None:
+        if not self._is_active:
+            return
+        if now >= self._report_at:
+            self._report_at = now + REPORT_SECONDS
+            self._report()
+        if now >= self._checkpoint_at:
+            self._checkpoint_at = now + CHECKPOINT_SECONDS
+            self._indexer.checkpoint_main()
+
+    def _report(self) -> None:
+        if self._indexer.watermark == self._reported:
+            self._is_active = False
+            return
+        self._reported = self._indexer.secure()
+        os.write(self._progress, b"%d\n" % self._reported)
+
+
+def catch_up(data_dir: Path) -> int:
+    """Index in this process all there is to index; returns the number of messages. No other indexer may run."""
+    indexer = Indexer(data_dir)
+    try:
+        return indexer.catch_up()
+    finally:
+        indexer.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the process; returns its exit code."""
+    parser = argparse.ArgumentParser(description="Keeps the search index of a data directory up to date.")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    data_dir: Path = parser.parse_args(arguments).data_dir
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends this process by closing its input
+    indexer = Indexer(data_dir)
+    try:
+        Process(indexer, sys.stdin.fileno(), sys.stdout.fileno()).run()
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        sys.stderr.write(f"search index thrown away: {error}\n")
+        discard(data_dir)
+        return EXIT_CORRUPT
+    except BrokenPipeError:
+        return 0  # the server is gone
+    finally:
+        indexer.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
