@@ -1,7 +1,7 @@
 """The peer: a Postfix of its own under a temporary directory that queues durably and delivers nothing.
 
 Everything that costs it time without serving the comparison is off: no delivery, no queue manager's scheduling (mail is
-put on hold as it arrives), no DNS, no address rewriting, no chroot, no log file. What is left is its durable acceptance:
+put on hold as it arrives), no DNS, no address rewriting, no chroot, no log. What is left is its durable acceptance:
 smtpd, cleanup, one fsync of a queue file before 250. The system's own configuration is neither read nor touched.
 """
 
@@ -97,7 +97,7 @@ def version() -> str:
 
 @contextmanager
 def running(base: Path) -> Iterator[Postfix]:
-    """Start an instance whose files all lie under ``base`` (which other users must be able to enter); stop it at the end."""
+    """Start an instance whose files all lie under ``base`` (other users must be able to enter it), and stop it later."""
     version()
     if os.geteuid() != 0:
         raise Missing("Postfix's master needs root to start, and this is not root")
