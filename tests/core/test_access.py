@@ -7,6 +7,7 @@ import pytest
 from restante.core import access, accounts, mailboxes, permissions, tokens
 from restante.core.access import Principal
 from restante.errors import Forbidden, NotFound, Unauthenticated
+from restante.ids import AccountId
 from restante.schema.connections import WriteConn
 from tests.core.conftest import Tenant
 
@@ -19,7 +20,7 @@ def _owner(tenant: Tenant) -> Principal:
     return Principal(tenant.account.id, None, None, "account", None, None)
 
 
-OPERATOR = Principal(accounts.AccountId(1), None, None, "operator", None, None)
+OPERATOR = Principal(AccountId(1), None, None, "operator", None, None)
 
 
 def test_token_kinds(conn: WriteConn, red: Tenant, now: datetime) -> None:
