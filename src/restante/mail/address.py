@@ -34,18 +34,20 @@ class Address:
 class Item:
     """One element of an address list as written: a mailbox, or the opening or end of a group.
 
-    ``name`` still has its encoded words; ``local`` is unquoted; for a group's opening ``name`` is the group's.
+    ``name`` still has its encoded words; ``local`` is without its quotes; for a group's opening ``name`` is the group's.
     """
 
     kind: Literal["mailbox", "group", "end"]
     name: str
     local: str
     domain: str
+    quoted: bool = False
 
     @property
     def email(self) -> str:
-        """The address as one string, the local part quoted where it has to be."""
-        return join(self.local, self.domain)
+        """The address as one string, quoted where its sender did and it has to be."""
+        local = quote_local(self.local) if self.quoted else self.local
+        return f"{local}@{self.domain}" if self.domain else local
 
 
 _ATEXT = r"[^\s\"(),:;<>@\[\]\\\x00-\x20\x7f]"
@@ -66,7 +68,8 @@ _TOKENS = re.compile(
 )
 # The same once a quote was seen that never closes: quotes are no longer special.
 _TOKENS_UNQUOTED = re.compile(
-    r"(?P<word>=\?[^?\s]{1,80}\?[bBqQ]\?[^?\s]*\?=)|(?P<text>[^\"(),:;<>@\[\]\\\s=]++)|(?P<space>\s++)|(?P<one>.)", re.S
+    r"(?P<word>=\?[^?\s]{1,80}\?[bBqQ]\?[^?\s]*\?=)|(?P<text>[^\"(),:;<>@\[\]\\\s=]++)|(?P<space>\s++)|(?P<one>.)",
+    re.DOTALL,
 )
 _PARENS = re.compile(r"[()]|\\.", re.DOTALL)
 _UNESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -233,52 +236,53 @@ class _Reader:
         self._reset()
         if angle is not None:
             address = "".join(angle)
-            if address.startswith("@") and ":" in address:
-                address = address.rpartition(":")[2]
             if self.carry:
                 name = f"{self.carry}, {name}" if name else self.carry
                 self.carry = ""
-            local, domain = _cut(address)
-            self._emit(name or comment, local, domain)
+            self._emit(name or comment, address)
             return
-        self._flush()
         if "@" in written:
-            local, domain, rest = _bare(written, name)
-            self._emit(comment or rest, local, domain)
-        elif name or comment:
-            self.carry = name or comment
+            self._flush()
+            for one, rest in _bare(written, name):
+                self._emit(comment or rest, one)
+        elif name:
+            self._flush()
+            self.carry = name
             if last:
                 self._flush()
 
     def _flush(self) -> None:
         if self.carry:
-            self._emit(self.carry, "", "")
+            # one word without an @ is a local user, several are somebody's name
+            self._emit("", self.carry) if " " not in self.carry else self._emit(self.carry, "")
             self.carry = ""
 
-    def _emit(self, name: str, local: str, domain: str) -> None:
+    def _emit(self, name: str, address: str) -> None:
+        local, domain, quoted = _cut(address)
         if name or local or domain:
-            self.found.append(Item("mailbox", name[: MAX_NAME * 8], local[:MAX_EMAIL], domain[:MAX_EMAIL]))
+            self.found.append(Item("mailbox", name[: MAX_NAME * 8], local[:MAX_EMAIL], domain[:MAX_EMAIL], quoted))
 
 
-def _bare(written: str, name: str) -> tuple[str, str, str]:
-    """An address without <>: (local, domain, other words). "Joe joe@example.org" keeps Joe as the name."""
-    if " " in name and '"' not in written:
-        pieces = name.split()
-        for piece in pieces:
-            if "@" in piece.strip("@"):
-                return *_cut(piece), " ".join(other for other in pieces if other is not piece)
-    return *_cut(written), ""
+def _bare(written: str, name: str) -> list[tuple[str, str]]:
+    """Addresses without <> and the words beside them: "Joe joe@example.org" keeps Joe as the name."""
+    pieces = name.split()
+    if len(pieces) < 2 or '"' in written or any(one[0] in ".@" or one[-1] in ".@" for one in pieces):
+        return [(written, "")]  # with the blanks of "jdoe @ example . org" (RFC 5322 §4.4) gone
+    rest = " ".join(one for one in pieces if "@" not in one)
+    return [(one, rest) for one in pieces if "@" in one]
 
 
-def _cut(address: str) -> tuple[str, str]:
-    """(local, domain) of an address as written, the local part unquoted."""
-    local, at, domain = address.strip().rpartition("@")
+def _cut(address: str) -> tuple[str, str, bool]:
+    """(local, domain, was it quoted) of an address as written; a source route goes (RFC 5322 §4.4)."""
+    address = address.strip()
+    if address.startswith("@") and ":" in address:
+        address = address.rpartition(":")[2]
+    local, at, domain = address.rpartition("@")
     if not at:
         local, domain = domain, ""
     local = local.strip()
-    if local.startswith('"') and local.endswith('"') and len(local) > 1:
-        local = _unquote(local[1:-1])
-    return local, domain.strip().rstrip(".")
+    quoted = local.startswith('"') and local.endswith('"') and len(local) > 1
+    return _unquote(local[1:-1]) if quoted else local, domain.strip().rstrip("."), quoted
 
 
 def _unquote(text: str) -> str:
@@ -290,13 +294,6 @@ def quote_local(local: str) -> str:
     if _DOT_ATOM.fullmatch(local):
         return local
     return '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def join(local: str, domain: str) -> str:
-    """``local@domain``; only the local part when there is no domain."""
-    if not domain:
-        return local
-    return f"{local if _DOT_ATOM.fullmatch(local) else quote_local(local)}@{domain}"
 
 
 # --- the routing form -------------------------------------------------------------------------------------------------

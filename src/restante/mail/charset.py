@@ -11,7 +11,7 @@ from functools import lru_cache
 # Python codec -> the labels that mean it. The table is closed: codecs.lookup on a sender's label would also find
 # "zip", "punycode" (quadratic) or "unicode_escape".
 _CODECS: dict[str, str] = {
-    "utf-8": "utf-8 utf8 unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8 utf-8-sig utf_8 cp65001",
+    "utf-8": "utf-8 utf8 unicode-1-1-utf-8 unicode11utf8 unicode20utf8 x-unicode20utf8 utf-8-sig cp65001",
     "utf-7": "utf-7 utf7 unicode-1-1-utf-7 x-unicode-1-1-utf-7 csunicode11utf7",
     "utf-16": "utf-16 utf16 unicode csunicode iso-10646-ucs-2 ucs-2 unicodefeff",
     "utf-16-le": "utf-16le utf-16-le",
@@ -19,7 +19,7 @@ _CODECS: dict[str, str] = {
     "utf-32": "utf-32 utf32 ucs-4",
     "utf-32-le": "utf-32le",
     "utf-32-be": "utf-32be",
-    "cp1252": "windows-1252 cp1252 x-cp1252 iso-8859-1 iso8859-1 iso88591 iso_8859-1 iso_8859-1:1987 iso-8859_1 iso8859_1 "
+    "cp1252": "windows-1252 cp1252 x-cp1252 iso-8859-1 iso8859-1 iso88591 iso_8859-1 iso_8859-1:1987 "
     "latin1 latin-1 l1 ibm819 cp819 csisolatin1 iso-ir-100 ansi",
     "cp1250": "windows-1250 cp1250 x-cp1250",
     "cp1251": "windows-1251 cp1251 x-cp1251",

@@ -28,16 +28,17 @@ _MONTHS = {
 }
 # Minutes east of UTC (RFC 5322 §4.3); single letters mean "unknown" there and count as UTC.
 _ZONES = {
-    "UT": 0, "GMT": 0, "UTC": 0, "Z": 0, "WET": 0, "BST": 60, "WEST": 60, "CET": 60, "MET": 60, "MEZ": 60, "CEST": 120,
-    "MEST": 120, "MESZ": 120, "EET": 120, "EEST": 180, "MSK": 180, "MSD": 240, "IST": 330, "SGT": 480, "HKT": 480,
-    "JST": 540, "KST": 540, "AEST": 600, "AEDT": 660, "NZST": 720, "NZDT": 780, "AST": -240, "ADT": -180, "EST": -300,
-    "EDT": -240, "CST": -360, "CDT": -300, "MST": -420, "MDT": -360, "PST": -480, "PDT": -420, "AKST": -540, "HST": -600,
+    "UT": 0, "GMT": 0, "UTC": 0, "Z": 0, "WET": 0, "BST": 60, "WEST": 60, "CET": 60, "MET": 60,
+    "MEZ": 60, "CEST": 120, "MEST": 120, "MESZ": 120, "EET": 120, "EEST": 180, "MSK": 180, "MSD": 240, "IST": 330,
+    "SGT": 480, "HKT": 480, "JST": 540, "KST": 540, "AEST": 600, "AEDT": 660, "NZST": 720, "NZDT": 780, "AST": -240,
+    "ADT": -180, "EST": -300, "EDT": -240, "CST": -360, "CDT": -300, "MST": -420, "MDT": -360, "PST": -480, "PDT": -420,
+    "AKST": -540, "HST": -600,
 }  # fmt: skip
 
 _COMMENT = re.compile(r"\([^()]*\)?")
 _TIME = r"(\d{1,2})\s*[:.]\s*(\d{1,2})(?:\s*[:.]\s*(\d{1,2})(?:[.,]\d{1,9})?)?(?:\s*(AM|PM)\b)?"
 _ZONE = r"(?:\s*(?:(?:GMT|UTC?|Z)?\s*([+-]\s*\d{1,2}:?\d{0,2})|([A-Za-z]{1,5})\b))?"
-# Fri, 21 Nov 1997 09:55:06 -0600 / 21 Nov 97 9:55 / 21-Nov-1997
+# Fri, 21 Nov 1997 09:55:06 -0600 / 21 Nov 97 9:55
 _MAIL = re.compile(
     r"(?:[^\W\d]{2,10}\.?,?\s*)?(\d{1,2})(?:st|nd|rd|th)?[\s.-]+([^\W\d]{3,10})\.?[\s.,-]+(\d{2,4})(?!\d)(?:[\s,]+"
     + _TIME

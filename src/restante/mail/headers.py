@@ -25,6 +25,7 @@ _Q_ESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})")
 _BETWEEN = re.compile(r"[;\s]*")
 _PARAMETER = re.compile(r'([^\s=;"]{1,100})\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;"]*))[^;]*', re.DOTALL)
 _SKIP = re.compile(r"[^;]*;")
+_FOREIGN = re.compile(rb"[^A-Za-z0-9+/]+")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _COMMENT = re.compile(r"\([^()]*\)\s*$")
 _SEGMENT = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?$")
@@ -57,7 +58,7 @@ def text(value: bytes) -> str:
 
 
 def decode(value: bytes) -> str:
-    """A field's value as people read it: unfolded, encoded words and 8-bit bytes decoded (RFC 2047 §6). Never raises."""
+    """A field's value as people read it: unfolded, encoded words and 8-bit bytes decoded (RFC 2047 §6)."""
     result = text(value)
     return words(result) if "=?" in result else result
 
@@ -92,7 +93,7 @@ def words(value: str) -> str:
         if gap and (gap.strip() or at == 0):
             out.append(gap)
         label = this
-        pending.append(_word_bytes(head[2], value[head.end() : end]))
+        pending.append(_word_bytes(head[2], value[head.end() : end], label))
         at = end + 2
         begin = value.find("=?", at)
     if pending:
@@ -101,8 +102,11 @@ def words(value: str) -> str:
     return unfold("".join(out))
 
 
-def _word_bytes(kind: str, encoded: str) -> bytes:
-    data = encoded.encode("utf-8", "replace")
+def _word_bytes(kind: str, encoded: str, label: str) -> bytes:
+    if encoded.isascii():
+        data = encoded.encode("ascii")
+    else:  # raw letters inside an encoded word: back to what they are in its charset
+        data = encoded.encode(charset.codec_name(label) or "utf-8", "replace")
     if kind in "bB":
         return base64_junk(data)
     if b"_" in data:
@@ -111,19 +115,17 @@ def _word_bytes(kind: str, encoded: str) -> bytes:
 
 
 def base64_junk(data: bytes) -> bytes:
-    """base64 decoded whatever it looks like: foreign bytes skipped, missing padding added, padding in the middle allowed."""
-    pad = data.find(b"=")
-    if pad < 0 or not data[pad:].strip(b"= \t\r\n"):  # a2b_base64 stops at padding in the middle
-        try:
-            return binascii.a2b_base64(data)
-        except binascii.Error:
-            pass
-    out = []
-    for piece in re.sub(rb"[^A-Za-z0-9+/=]+", b"", data).split(b"="):
-        if len(piece) % 4 == 1:
-            piece = piece[:-1]  # noqa: PLW2901 - six bits make no byte
-        out.append(binascii.a2b_base64(piece + b"==="[: -len(piece) % 4]))
-    return b"".join(out)
+    """base64 decoded whatever it looks like: foreign bytes skipped, missing padding added.
+
+    Padding ends it (RFC 2045 §6.8).
+    """
+    try:
+        return binascii.a2b_base64(data)
+    except binascii.Error:
+        clean = _FOREIGN.sub(b"", data)
+        if len(clean) % 4 == 1:  # six bits make no byte
+            clean = clean[:-1]
+        return binascii.a2b_base64(clean + b"==="[: -len(clean) % 4])
 
 
 def content_type(value: bytes | None, default: str = "text/plain") -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -131,13 +133,15 @@ def content_type(value: bytes | None, default: str = "text/plain") -> tuple[str,
     if value is None:
         return default, ()
     line = text(value)
-    head, semicolon, tail = line.partition(";")
+    head, _, tail = line.partition(";")
     head = head.strip()
     if not _TOKEN.fullmatch(head):
         found = _TOKEN.match(head)
-        # a bare "text", "html" or an empty value, seen from old robots
-        head = found[0] if found else "text/plain"
-    return head.lower(), parameters(tail) if semicolon else ()
+        if found is None:  # a bare "text", "html" or nothing at all, seen from old robots
+            return "text/plain", parameters(tail)
+        tail = line[found.end() :]  # a semicolon is missing: "multipart/mixed boundary=x"
+        head = found[0]
+    return head.lower(), parameters(tail) if tail else ()
 
 
 def disposition(value: bytes) -> tuple[str, tuple[tuple[str, str], ...]]:
@@ -191,7 +195,10 @@ def _unescape(found: re.Match[str]) -> str:
 
 
 def _join(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """RFC 2231 §3 and §4: continuations put together, charset and percent escapes decoded; it wins over a plain twin."""
+    """RFC 2231 §3 and §4: continuations put together, charset and percent escapes decoded.
+
+    The extended form wins over a plain twin (RFC 6266 §4.3 says so for the same syntax).
+    """
     plain: dict[str, str] = {}
     segments: dict[str, dict[int, tuple[str, bool]]] = {}
     for name, content in pairs:

@@ -1,7 +1,7 @@
 """HTML to text for previews, search and text-only readers.
 
-A scanner over the source, not a tree: building one costs as much for ordinary mail and is quadratic in nesting depth for
-hostile mail (20,000 open ``<div>`` took lexbor half a second). Linear in its input, which is bounded.
+A scanner over the source, not a tree: building one costs as much for ordinary mail and is quadratic in nesting depth
+for hostile mail (20,000 open ``<div>`` took lexbor half a second). Linear in its input, which is bounded.
 """
 
 import html as entities
@@ -10,31 +10,35 @@ import re
 MAX_CHARACTERS = 1 << 20
 MAX_TAGS = 100_000
 
-_TAG = re.compile(r"<(?:(/?[A-Za-z][A-Za-z0-9:]{0,30})([^<>]*)|[!?/][^<>]*)>")
+_TAG = re.compile(r"<(/?[A-Za-z!?][^<>\s]*+)([^<>]*+)>")
 _HIDDEN = re.compile(r"<(script|style|title|template|!--)", re.IGNORECASE)
 _PRE = re.compile(r"<pre\b", re.IGNORECASE)
 _MANY_LINES = re.compile(r"\n{3,}")
 _INVISIBLE = re.compile("[\u00ad\u034f\u200b\u2060\ufeff]+")  # what newsletters pad their preview line with
 
-_BREAKS: dict[str, str] = {}
-for _names, _gap in (
-    ("p h1 h2 h3 h4 h5 h6 pre blockquote ul ol dl hr table", "\n\n"),
-    (
-        "br div tr dt dd section article header footer main nav aside form fieldset center address figure figcaption "
-        "option caption thead tbody tfoot body html head",
-        "\n",
-    ),
-    ("td th", " "),
-):
-    for _name in _names.split():
-        _BREAKS.update(dict.fromkeys((_name, f"/{_name}", _name.upper(), f"/{_name.upper()}"), _gap))
-_BREAKS.update(dict.fromkeys(("li", "LI"), "\n- "))
+_PARAGRAPHS = "p h1 h2 h3 h4 h5 h6 pre blockquote ul ol dl hr table"
+_LINES = """br div tr dt dd section article header footer main nav aside form fieldset center address figure figcaption
+option caption thead tbody tfoot body html head"""
+_CELLS = "td th"
+
+
+def _table() -> dict[str, str]:
+    """What stands in the text for a tag: its name as sources write it -> white space."""
+    table: dict[str, str] = {}
+    for names, gap in ((_PARAGRAPHS, "\n\n"), (_LINES, "\n"), (_CELLS, " ")):
+        for name in names.split():
+            table |= dict.fromkeys((name, f"/{name}", f"{name}/"), gap)
+    table["li"] = "\n- "
+    return table | {name.upper(): gap for name, gap in table.items()}
+
+
+_BREAKS = _table()
 
 
 def to_text(source: str) -> str:
     """The readable text of an HTML document or fragment: blocks on lines of their own, white space collapsed.
 
-    Scripts, styles, titles and comments are left out. At most ``MAX_CHARACTERS`` and ``MAX_TAGS`` are read. Never raises.
+    Scripts, styles, titles and comments are left out. At most ``MAX_CHARACTERS`` and ``MAX_TAGS`` are read.
     """
     source = _visible(source[:MAX_CHARACTERS])
     if _PRE.search(source):
@@ -43,14 +47,13 @@ def to_text(source: str) -> str:
     out: list[str] = [pieces[0]]
     for at in range(1, len(pieces), 3):
         name, attributes, content = pieces[at], pieces[at + 1], pieces[at + 2]
-        if name is not None:
-            gap = _BREAKS.get(name)
-            if gap is not None:
-                out.append(gap)
-            if attributes and attributes.count('"') & 1:  # a ">" inside a quoted attribute
-                before, bracket, after = content.partition(">")
-                if bracket and before.count('"') & 1:
-                    content = after
+        gap = _BREAKS.get(name)
+        if gap is not None:
+            out.append(gap)
+        if attributes and attributes.count('"') & 1:  # a ">" inside a quoted attribute
+            before, bracket, after = content.partition(">")
+            if bracket and before.count('"') & 1:
+                content = after
         if content:
             out.append(content)
     joined = "".join(out)
@@ -63,7 +66,10 @@ def to_text(source: str) -> str:
 
 
 def _visible(source: str) -> str:
-    """``source`` without comments and without elements whose content is no text; one that never ends goes to the end."""
+    """``source`` without comments and without elements whose content is no text.
+
+    One that never ends goes to the end, as in browsers.
+    """
     found = _HIDDEN.search(source)
     if found is None:
         return source

@@ -138,7 +138,7 @@ def _sort(part: Part, parent: str, index: int, hidden: bool, bodies: list[tuple[
         for number, child in enumerate(part.children):
             _sort(child, kind, number, hidden or (plain and not _has_plain(child)), bodies, rest)
     elif (
-        (kind == "text/plain" or kind == "text/html")
+        kind in {"text/plain", "text/html"}
         and part.disposition != "attachment"
         and (index == 0 or parent == "multipart/alternative" or (parent != "multipart/related" and not part.filename))
     ):
@@ -154,9 +154,8 @@ def _has_plain(part: Part) -> bool:
 
 
 def _attachments(root: Part, raw: Buffer) -> tuple[Attachment, ...]:
-    if not root.children and root.content_type[:5] == "text/" and root.disposition is None:
-        if root.content_type in {"text/plain", "text/html"}:
-            return ()
+    if root.content_type in {"text/plain", "text/html"} and root.disposition is None:
+        return ()
     rest: list[Part] = []
     _sort(root, "", 0, False, [], rest)
     return tuple(
@@ -208,10 +207,9 @@ def _decoded(encoding: str, raw: Buffer, start: int, end: int) -> Iterator[bytes
 def _base64(raw: Buffer, start: int, end: int) -> Iterator[bytes]:
     carry = b""
     for at in range(start, end, CHUNK_BYTES):
-        *padded, carry = (carry + raw[at : min(at + CHUNK_BYTES, end)].translate(None, _NOT_BASE64)).split(b"=")
-        for piece in padded:
-            if piece:
-                yield fields.base64_junk(piece)
+        carry += raw[at : min(at + CHUNK_BYTES, end)].translate(None, _NOT_BASE64)
+        if b"=" in carry:
+            break
         whole = len(carry) & ~3
         if whole:
             yield binascii.a2b_base64(carry[:whole])
@@ -355,8 +353,7 @@ def searchable(message: Message, raw: Buffer) -> str:
     """What search looks through, one item a line: subject, sender, recipients, attachment names, body text."""
     lines = [message.subject]
     for group in (message.from_, message.to, message.cc):
-        for one in group:
-            lines.append(f"{one.name} {one.email}" if one.name else one.email)
+        lines += [f"{one.name} {one.email}" if one.name else one.email for one in group]
     lines += [one.filename for one in message.attachments if one.filename]
     size = sum(map(len, lines))
     for content in readable(message, raw):

@@ -35,9 +35,9 @@ _BLOCK = 1 << 20
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One entity of a message. Offsets are into the raw message.
 
-    ``start`` .. ``body_start`` is its header with the blank line (IMAP ``MIME`` or ``HEADER``), ``body_start`` .. ``end``
-    its body without the line end that belongs to the next delimiter (RFC 2046 §5.1.1). ``section`` is an IMAP section:
-    "1.2" for a leaf, "TEXT" or "2.TEXT" for the multipart root of the message or of the message part 2.
+    ``start`` .. ``body_start`` is its header with the blank line (IMAP ``MIME`` or ``HEADER``), ``body_start`` ..
+    ``end`` its body without the line end that belongs to the next delimiter (RFC 2046 §5.1.1). ``section`` is an IMAP
+    one: "1.2" for a leaf, "TEXT" or "2.TEXT" for the multipart root of the message or of the message part 2.
     """
 
     start: int
@@ -148,12 +148,12 @@ def read_header(
         if not colon or b" " in name or b"\t" in name or not name or len(name) > 200:
             name = name.rstrip(b" \t")
             if not colon or not headers.is_name(name):
-                return _careful(raw, start, end, block, body_start)
+                return _careful(start, end, block, body_start)
         fields.append((name, value if len(value) <= headers.MAX_VALUE_BYTES else value[: headers.MAX_VALUE_BYTES]))
     return fields, body_start
 
 
-def _careful(raw: Buffer, start: int, end: int, block: bytes, body_start: int) -> tuple[list[headers.Field], int]:
+def _careful(start: int, end: int, block: bytes, body_start: int) -> tuple[list[headers.Field], int]:
     """As ``read_header`` for a block with lines that are no fields."""
     starts = [0, *(found.end() for found in _ANY_BREAK.finditer(block))][: headers.MAX_FIELDS]
     kept: list[tuple[int, headers.Field | None]] = []
@@ -174,6 +174,8 @@ def _careful(raw: Buffer, start: int, end: int, block: bytes, body_start: int) -
         if field is not None:
             fields.append(field)
             continue
+        if block.startswith(b"--", at):  # a delimiter line where the blank line should be
+            return fields, start + at
         mbox = index == 0 and block[:6].lstrip(b">").startswith(b"From ")
         if not mbox and (last_known < index or (index == 0 and not _looks_like_header(kept))):
             return fields, min(start + at, end)
@@ -210,7 +212,7 @@ class _Scanner:
     def entity(
         self, wanted: Wanted, start: int, body_start: int, end: int, prefix: str, section: str, depth: int, default: str
     ) -> Part:
-        """One entity from its fields. ``section`` is "" for the root of a message, which is numbered below ``prefix``."""
+        """One entity from its fields. ``section`` is "" for the root of a message, numbered below ``prefix``."""
         self.parts += 1
         kind, parameters = headers.content_type(wanted.get(b"content-type"), default)
         encoding = wanted.get(b"content-transfer-encoding")
@@ -223,7 +225,7 @@ class _Scanner:
             section = section or f"{prefix}TEXT"
         else:
             section = section or f"{prefix}1"
-            if kind == "message/rfc822" or kind == "message/global":
+            if kind in {"message/rfc822", "message/global"}:
                 lines = count_lines(self.raw, body_start, end)
                 if encoding_name not in _CODED and depth < MAX_DEPTH and self.parts < MAX_PARTS:
                     inner, inner_wanted = self.message(body_start, end, f"{section}.", depth + 1)
@@ -257,24 +259,24 @@ class _Scanner:
         self, kind: str, parameters: Parameters, body_start: int, end: int, prefix: str, depth: int
     ) -> tuple[Part, ...]:
         boundary = next((value for name, value in parameters if name == "boundary"), "")
-        ranges: list[tuple[int, int]] = []
+        ranges: list[tuple[int, int]] | None = None
         if boundary and depth < MAX_DEPTH and self.parts < MAX_PARTS:
             ranges = self.delimited(boundary.rstrip()[:MAX_BOUNDARY].encode("utf-8", "replace"), body_start, end)
         default = "message/rfc822" if kind == "multipart/digest" else "text/plain"
         children: list[Part] = []
-        for index, (start, stop) in enumerate(ranges, 1):
+        for index, (start, stop) in enumerate(ranges or (), 1):
             if self.parts >= MAX_PARTS:
                 children.append(Part(start, start, end, f"{prefix}{index}", lines=count_lines(self.raw, start, end)))
                 break
             children.append(self.child(start, stop, f"{prefix}{index}", depth + 1, default))
-        if not children:  # no boundary, or none that appears: its body is readable as one text
+        if not children:  # no boundary, or none that appears: its body is readable as one text; only a close: no text
             self.parts += 1
-            lines = count_lines(self.raw, body_start, end)
-            children.append(Part(body_start, body_start, end, f"{prefix}1", lines=lines))
+            stop = end if ranges is None else body_start
+            children.append(Part(body_start, body_start, stop, f"{prefix}1", lines=count_lines(self.raw, body_start, stop)))
         return tuple(children)
 
-    def delimited(self, boundary: bytes, body_start: int, end: int) -> list[tuple[int, int]]:
-        """The byte ranges between the delimiter lines of one boundary (RFC 2046 §5.1.1)."""
+    def delimited(self, boundary: bytes, body_start: int, end: int) -> list[tuple[int, int]] | None:
+        """The byte ranges between the delimiter lines of one boundary (RFC 2046 §5.1.1); None when it never appears."""
         raw = self.raw
         needle = b"\n--" + boundary
         width = len(needle)
@@ -299,8 +301,9 @@ class _Scanner:
                 return ranges
             begin = following
             at = raw.find(needle, following - 1, end)
-        if begin >= 0:
-            ranges.append((begin, end))
+        if begin < 0:
+            return None
+        ranges.append((begin, end))
         return ranges
 
     def line_end(self, after: int, end: int) -> tuple[int, bool]:
