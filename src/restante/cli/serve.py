@@ -30,7 +30,7 @@ def _flags(fn: Callable[..., Any]) -> Callable[..., Any]:
 )
 @_flags
 @common
-def serve(call: Call, **flags: str | None) -> None:
+def serve(call: Call, /, **flags: str | None) -> None:
     """Start the server; the first start makes the data directory and says how to send a first mail."""
     import asyncio
 
@@ -85,10 +85,7 @@ def banner(ready: "Ready") -> str:
         ("Submission", ready.submission, "for our users, with a login"),
     )
     for name, where, note in places:
-        for place in where:
-            lines.append(f"  {name:<12}{place:<30}{note}")
-        if not where:
-            lines.append(f"  {name:<12}off")
+        lines += [f"  {name:<12}{place:<30}{note}" for place in where] or [f"  {name:<12}off"]
     lines += [f"  {'Data':<12}{ready.config.data_dir}", ""]
     if ready.first_run is not None:
         lines += _first_run(ready)
