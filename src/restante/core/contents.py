@@ -15,7 +15,11 @@ from restante.schema.prepared import Prepared
 
 _c = tables.contents.c
 
-_INSERT = Prepared(insert(tables.contents).returning(_c.id))
+_INSERT = Prepared(
+    insert(tables.contents)
+    .values({column.name: bindparam(column.name) for column in tables.contents.columns if column.name != "id"})
+    .returning(_c.id)
+)
 _GET = Prepared(
     select(_c.size_bytes, _c.sha256, _c.blob_key, _c.structure, _c.raw).where(
         _c.account_id == bindparam("account"), _c.id == bindparam("content")

@@ -91,7 +91,11 @@ _COUNT_ACCOUNT = Prepared(
     .where(_a.id == bindparam("in_account"))
     .values(used_bytes=_a.used_bytes + bindparam("more_bytes"))
 )
-_INSERT_MESSAGE = Prepared(insert(tables.messages).returning(tables.messages.c.id))
+_INSERT_MESSAGE = Prepared(
+    insert(tables.messages)
+    .values({column.name: bindparam(column.name) for column in tables.messages.columns if column.name != "id"})
+    .returning(tables.messages.c.id)
+)
 _INSERT_QUEUE = Prepared(
     insert(tables.index_queue).values(account_id=bindparam("account_id"), message_id=bindparam("message_id"))
 )

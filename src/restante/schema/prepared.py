@@ -21,6 +21,7 @@ class Prepared:
         assert isinstance(statement, Executable)
         self._statement = statement
         self._compiled: dict[str, tuple[str, Sequence[str] | None]] = {}
+        self._constants: dict[str, Any] = {}  # what the statement itself has for a value: the 1 of "count + 1"
 
     def _text(self, conn: Connection) -> tuple[str, Sequence[str] | None]:
         key = conn.dialect.name
@@ -29,10 +30,13 @@ class Prepared:
             compiled = self._statement.compile(dialect=conn.dialect, compile_kwargs={"render_postcompile": True})
             found = str(compiled), getattr(compiled, "positiontup", None)
             self._compiled[key] = found
+            binds = getattr(compiled, "binds", {})
+            self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
         return found
 
-    @staticmethod
-    def _arrange(names: Sequence[str] | None, values: Mapping[str, Any]) -> Any:
+    def _arrange(self, names: Sequence[str] | None, values: Mapping[str, Any]) -> Any:
+        if self._constants:
+            values = {**self._constants, **values}
         return values if names is None else tuple([values[name] for name in names])
 
     def rows(self, conn: Connection, values: Mapping[str, Any]) -> list[Row]:
