@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from restante.core import domains, mailboxes
 from restante.core.domains import DkimKey, Domain
 from restante.core.jobs import Job
-from restante.errors import Conflict, NotFound, RestanteError
+from restante.errors import Conflict, NotFound, RemoteUnavailable, RestanteError
 from restante.ids import AccountId, DomainId
 from restante.net.dns import Resolver
 from restante.runtime import Runtime
@@ -146,13 +146,16 @@ async def has_proof(resolver: Resolver, domain: Domain) -> bool:
 async def check_pending(rt: Runtime, _job: Job) -> None:
     """Check up to 50 domains whose proof is open, those not asked for longest first (a periodic job).
 
-    A resolver's trouble with one domain does not keep the others waiting.
+    One whose name servers are silent goes to the end of the line like the others.
     """
     for domain in await rt.db.read(domains.list_unproved, CHECKED_AT_ONCE):
+        place = domain.account_id, domain.id
         try:
-            await check_proof(rt, domain.account_id, domain.id)
-        except RestanteError as error:
-            _log.info("domain proof not checked domain=%s reason=%s", domain.name, error.code)
+            await check_proof(rt, *place)
+        except RemoteUnavailable:
+            await rt.db.write(domains.set_dns_status, *place, "pending", rt.clock.now())
+        except NotFound:
+            _log.debug("domain went away while it was checked domain=%s", domain.name)
 
 
 async def expire_unapproved(rt: Runtime, _job: Job) -> None:
