@@ -79,7 +79,7 @@ async def _start_smtp(
 def _smtp_tls(rt: Runtime) -> ssl.SSLContext:
     if rt.config.tls.cert:
         return certificates.server_context(Path(rt.config.tls.cert), Path(rt.config.tls.key))
-    return certificates.server_context(*certificates.self_made(rt.config.data_dir, rt.config.hostname))
+    return certificates.server_context(*certificates.ensure(rt.config.data_dir, rt.config.hostname, rt.clock.now()))
 
 
 def _http_tls(rt: Runtime) -> ssl.SSLContext | None:

@@ -354,7 +354,7 @@ async def connect(
 ) -> ProcessDatabase:
     """Wait until a spawned writer has opened the file. Raises what kept it from that."""
     process, ours = spawned
-    _, link = await asyncio.get_running_loop().create_connection(lambda: _Link(signals), sock=ours)
+    _, link = await asyncio.get_running_loop().create_unix_connection(lambda: _Link(signals), sock=ours)
     try:
         version_before = await link.ready
     except BaseException:
