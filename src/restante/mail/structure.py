@@ -110,7 +110,7 @@ def scan(raw: Buffer) -> tuple[Part, Wanted]:
 
 def header_end(raw: Buffer, start: int, end: int) -> int:
     """Where the header of an entity ends, behind its blank line; ``end`` when it has no body."""
-    first = raw[start : start + 2]
+    first = raw[start : min(start + 2, end)]
     if first[:1] == b"\n":
         return start + 1
     if first == b"\r\n":
