@@ -4,6 +4,7 @@ import itertools
 import re
 
 import pytest
+
 from tests.smtp.dialogue import Dialogue, MemoryBackend
 
 ENVELOPE = b"EHLO a\r\nMAIL FROM:<x@peer.test>\r\nRCPT TO:<alice@example.test>\r\n"

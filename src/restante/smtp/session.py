@@ -154,8 +154,10 @@ class Session(Connection):
             raise ProtocolError(503, "5.5.1", "TLS is on already")
         self._out.append(smtp.reply(220, "2.0.0", "Start TLS now"))
         self._flush()
-        # RFC 3207 §5: what came in the clear behind the command was put there by someone else.
+        # RFC 3207 §5: what came in the clear behind the command was put there by someone else. Nothing more of that is
+        # read: whatever arrives from here on has come through TLS (it may do so before start_tls returns).
         self._buffer, self._position = b"", 0
+        self._pause_reading()
         self._begin(self._start_tls(self._port.tls))
 
     async def _start_tls(self, context: ssl.SSLContext) -> None:
@@ -175,8 +177,7 @@ class Session(Connection):
         self._port.counters.tls_handshakes += 1
         details = transport.get_extra_info("ssl_object")
         self._tls = f"{details.version()} {details.cipher()[0]}"
-        self._buffer, self._position = b"", 0
-        self._read_paused = False
+        self._read_paused = False  # start_tls reads on by itself
         # RFC 3207 §4.2: whatever the client said before is forgotten.
         self._end_transaction()
         self._helo, self._is_esmtp, self._extensions = "", False, frozenset()
