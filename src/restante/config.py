@@ -498,6 +498,8 @@ def _given(setting: Setting, value: Any) -> str:
 
 def _typed(setting: Setting, value: Any) -> Any:
     kind = setting.kind
+    if kind is bool and isinstance(value, bool):
+        return value
     if kind is bool:
         words = {
             "true": True,
@@ -525,8 +527,6 @@ def _typed(setting: Setting, value: Any) -> Any:
         if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
             return tuple(value)
     elif isinstance(value, str) and value.isprintable():
-        return value
-    if isinstance(value, kind if isinstance(kind, type) else ()):
         return value
     raise ValueError
 

@@ -7,6 +7,7 @@ long values cut.
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,19 +88,25 @@ def trace() -> dict[str, object]:
     return dict(_context.get() or {})
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Where ``configure`` sends the log; a full disk or a closed pipe under it is nobody's business."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        pass
+
+
 def configure(format: str = "auto", level: str = "info", stream: TextIO | None = None) -> None:  # noqa: A002 - the setting's name
-    """Send every log of this process to ``stream`` (standard error); replaces what was configured before."""
+    """Send every log of this process to ``stream`` (standard error); replaces what was configured here before."""
     stream = stream or sys.stderr
     as_text = format == "text" or (format == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     root = logging.getLogger()
-    for old in list(root.handlers):
+    for old in [one for one in root.handlers if isinstance(one, _Handler)]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)  # other people's libraries
     logging.getLogger("restante").setLevel(_LEVELS[level])
-    logging.raiseExceptions = False  # a full disk under the log must not become noise on standard error
 
 
 def escape(text: str) -> str:
@@ -114,7 +121,7 @@ def escape(text: str) -> str:
 def _value(name: str, value: object) -> object:
     if name in HIDDEN:
         return "[hidden]"
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, bytes):
         value = value[: MAX_VALUE + 1].decode("latin-1")

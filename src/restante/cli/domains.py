@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from restante.cli import output
-from restante.cli.running import Call, common, example
+from restante.cli.running import FAILED, Call, common, example
 
 COLUMNS = ("name", "account", "approved", "dns_status", "local", "catch_all", "created_by")
 
@@ -54,8 +54,11 @@ def approve(call: Call, name: str) -> None:
 @click.option("--force", is_flag=True, help="Take it as ours whatever DNS says.")
 @common
 def verify(call: Call, name: str, force: bool) -> None:
-    """Ask DNS now whether a domain is proved to be ours."""
-    _one(call, call.run(lambda link: link.call("domain.verify", name=name, force=force)))
+    """Ask DNS now whether a domain is proved to be ours; exit code 1 when it is not."""
+    found = call.run(lambda link: link.call("domain.verify", name=name, force=force))
+    _one(call, found)
+    if found["dns_status"] == "pending":
+        raise click.exceptions.Exit(FAILED)
 
 
 @domain.command(epilog=example("restante domain remove example.com"))

@@ -37,6 +37,13 @@ EXIT_CODES: tuple[tuple[type[errors.RestanteError], int], ...] = (
 )
 
 
+# what to add to an error's text for people who use the command line
+HINTS = {
+    "domain_not_empty": "--with-mail removes it with its mail",
+    "mailbox_not_empty": "--with-mail removes it with its mail",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One command being run: where its data is and how it prints."""
@@ -78,6 +85,8 @@ class Call:
         text = error.message.rstrip(".")
         if error.details:
             text += " (" + "; ".join(f"{name}: {reason}" for name, reason in error.details.items()) + ")"
+        if error.code in HINTS:
+            text += f"; {HINTS[error.code]}"
         self.fail(code, error.code, text)
 
     def fail(self, exit_code: int, code: str, message: str) -> NoReturn:
