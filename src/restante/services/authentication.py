@@ -158,9 +158,9 @@ async def login(rt: Runtime, username: str, password: str, peer: str) -> Princip
     """
     state, now = _of(rt), rt.clock.now()
     attempt = _attempt(rt, username, password, peer)
+    state.require_peer(rt, attempt)
     found = await rt.db.read(mailboxes.find_login, username)
     stored = None if found is None else found.password_hash
-    state.require_peer(rt, attempt)
     is_right = attempt.plain != b"" and state.is_known(attempt.key, stored, now)
     if not is_right:
         is_right = await state.run(
