@@ -11,7 +11,8 @@ WORDS = [
     b"RCPT TO:<alice@example.test>\r\n", b"RCPT TO:<nobody@example.test>\r\n", b"RCPT TO:<x@y>\r\n", b"DATA\r\n",
     b"BDAT 5\r\n", b"BDAT 3 LAST\r\n", b"BDAT 0 LAST\r\n", b"BDAT x\r\n", b"RSET\r\n", b"NOOP\r\n", b"QUIT\r\n",
     b"AUTH PLAIN\r\n", b"AUTH LOGIN\r\n", b"AGFsaWNlQGV4YW1wbGUudGVzdABzZWNyZXQ=\r\n", b"STARTTLS\r\n", b"*\r\n",
-    b"\r\n.\r\n", b".\r\n", b"..\r\n", b"\r", b"\n", b".", b"abc", b"\x00\xff", b"Subject: x\r\n\r\n", b"a" * 5000, b"VRFY a\r\n",
+    b"\r\n.\r\n", b".\r\n", b"..\r\n", b"\r", b"\n", b".", b"abc", b"\x00\xff", b"Subject: x\r\n\r\n", b"a" * 5000,
+    b"VRFY a\r\n",
 ]  # fmt: skip
 REPLIES = re.compile(rb"(?:(?:[2-5][0-9][0-9]-[\x20-\x7e]*\r\n)*[2-5][0-9][0-9] [\x20-\x7e]*\r\n)+")
 

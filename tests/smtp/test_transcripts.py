@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import uvloop
 
 from restante import clock
 from restante.net import certificates
@@ -17,12 +16,6 @@ from restante.smtp.submission import Submission
 from tests.smtp.dialogue import MemoryBackend, settings
 
 Open = Callable[..., Awaitable[Listener]]
-
-
-@pytest.fixture(params=["asyncio", "uvloop"])
-def event_loop_policy(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoopPolicy:
-    """Both loops: the server runs on uvloop, and their transports and TLS differ in the order of calls."""
-    return uvloop.EventLoopPolicy() if request.param == "uvloop" else asyncio.DefaultEventLoopPolicy()
 
 
 @pytest.fixture
