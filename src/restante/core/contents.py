@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
@@ -27,8 +28,7 @@ _GET = Prepared(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class NewContent:
+class NewContent(NamedTuple):
     """The bytes of a message and what was read from them, ready to be written.
 
     Exactly one of ``raw`` (zstd of the received bytes) and ``blob_key`` is set.

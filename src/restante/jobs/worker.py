@@ -1,4 +1,4 @@
-"""The worker: claims due jobs in batches, runs them side by side, retries what failed, sleeps until something is due."""
+"""The worker: claims due jobs in batches, runs them side by side, retries failures, sleeps until something is due."""
 
 import asyncio
 import random
@@ -89,5 +89,5 @@ class Worker:
 
     @staticmethod
     def _retry_pause(attempts: int) -> timedelta:
-        pause = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(attempts - 1, 20))
+        pause: timedelta = min(LONGEST_RETRY, FIRST_RETRY * 2 ** min(attempts - 1, 20))
         return pause * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries, keeps no secret

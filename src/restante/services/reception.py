@@ -6,17 +6,18 @@ When ``receive`` returns the message is durable in every recipient's mailbox; wh
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from email.utils import format_datetime
 
 from restante import ids
 from restante.core.delivery import Delivered, Target
 from restante.core.routing import Route
 from restante.errors import Invalid, TooLarge
 from restante.mail import serialize
-from restante.mail.message import Buffer, Message
+from restante.mail.message import Message
+from restante.mail.structure import Buffer
 from restante.runtime import Runtime
 from restante.services import storing
 
+_PLAIN = re.compile(r"[ -~]{1,400}")  # what may stand in a line without a closer look
 _HOP = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _DELIVERED_TO = re.compile(rb"^delivered-to[ \t]*:[ \t]*([^\r\n]{1,998})", re.IGNORECASE | re.MULTILINE)
 
@@ -79,15 +80,19 @@ async def receive(rt: Runtime, envelope: Envelope, source: Source, raw: Buffer) 
 
 def trace_headers(envelope: Envelope, source: Source, route: Route, receipt_id: str, now: datetime) -> bytes:
     """The lines put in front of the message for one recipient (RFC 5321 §4.4; Delivered-To as Postfix writes it)."""
-    protocol = source.protocol + (f" ({source.tls})" if source.tls else "")
-    received = (
-        f"from {source.helo} ([{source.peer}]) by {source.hostname} with {protocol}"
-        f" id {receipt_id} for <{route.address}>; {format_datetime(now)}"
-    )
+    protocol = f"{source.protocol} ({source.tls})" if source.tls else source.protocol
+    whence = f"from {source.helo} ([{source.peer}])"
+    where = f"by {source.hostname} with {protocol} id {receipt_id}"
+    whither = f"for <{route.address}>; {serialize.date(now)}"
+    sender, mailbox = f"<{envelope.sender}>", route.delivered_to
+    if all(_PLAIN.fullmatch(text) for text in (whence, where, whither, sender, mailbox)):
+        return (
+            f"Return-Path: {sender}\r\nDelivered-To: {mailbox}\r\nReceived: {whence}\r\n\t{where}\r\n\t{whither}\r\n"
+        ).encode("ascii")
     return (
-        serialize.trace_header("Return-Path", f"<{envelope.sender}>")
-        + serialize.trace_header("Delivered-To", route.delivered_to)
-        + serialize.trace_header("Received", received)
+        serialize.trace_header("Return-Path", sender)
+        + serialize.trace_header("Delivered-To", mailbox)
+        + serialize.trace_header("Received", f"{whence} {where} {whither}")
     )
 
 
@@ -98,6 +103,8 @@ def _require_no_loop(rt: Runtime, raw: Buffer, parsed: Message, envelope: Envelo
     if hops > rt.config.smtp.limits.max_hops:
         raise Invalid(f"the message loops: it has {hops} Received lines", code="loop")
     been = {found.strip().lower() for found in _DELIVERED_TO.findall(block)}
+    if not been:
+        return
     for route in envelope.recipients:
         if route.delivered_to.encode().lower() in been:
             raise Invalid(f"the message loops: it was delivered to {route.delivered_to} before", code="loop")

@@ -11,7 +11,8 @@ from restante.core.contents import StoredContent
 from restante.errors import Unavailable
 from restante.ids import AccountId, ContentId, MessageId
 from restante.mail import message
-from restante.mail.message import Buffer, Message
+from restante.mail.message import Message
+from restante.mail.structure import Buffer
 from restante.runtime import Runtime
 
 OFF_LOOP_BYTES = 1 << 20  # larger rows are decompressed in a thread

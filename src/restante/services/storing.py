@@ -22,7 +22,8 @@ from restante.errors import TooLarge
 from restante.ids import AccountId, MailboxId
 from restante.mail import compose, message, words
 from restante.mail.address import Address
-from restante.mail.message import Buffer, Message
+from restante.mail.message import Message
+from restante.mail.structure import Buffer
 from restante.runtime import Runtime
 
 COMPRESSION = 3  # zstd level: level 1 saves 10 us of 60 and costs 1 % of the space

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 from sqlalchemy import Connection, create_engine
@@ -125,8 +125,7 @@ class Reader:
         self._conn.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One function to run in the next group."""
 
     fn: Callable[..., Any]

@@ -1,0 +1,103 @@
+"""The worker over real jobs, and what the standing jobs do."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from sqlalchemy import func, select
+
+from restante.clock import ManualClock
+from restante.core import jobs, messages
+from restante.core.jobs import Job
+from restante.jobs.handlers import HANDLERS, PERIODIC
+from restante.jobs.worker import Worker
+from restante.runtime import Runtime
+from restante.schema import tables
+from restante.schema.connections import ReadConn
+from tests.makers import eml, make_mailbox, make_message
+
+
+def recorder(seen: list[str]) -> Callable[[Runtime, Job], Awaitable[None]]:
+    async def handle(_rt: Runtime, job: Job) -> None:
+        seen.append(job.kind)
+        if job.kind == "fails" and job.attempts < 3:
+            raise RuntimeError("not yet")
+
+    return handle
+
+
+async def add(rt: Runtime, kind: str) -> None:
+    await rt.db.write(jobs.enqueue, None, kind, {}, now=rt.clock.now())
+
+
+def count(conn: ReadConn, table: str) -> int:
+    return int(conn.execute(select(func.count()).select_from(tables.metadata.tables[table])).scalar_one())
+
+
+async def test_jobs_are_done_and_forgotten(rt: Runtime) -> None:
+    seen: list[str] = []
+    worker = Worker(rt, {"a": recorder(seen)})
+    await add(rt, "a")
+    await add(rt, "a")
+    assert await worker.run_due()
+    assert not await worker.run_due()
+    assert seen == ["a", "a"]
+    assert await rt.db.read(count, "jobs") == 0
+
+
+async def test_a_failing_job_is_tried_again_later_and_later(rt: Runtime, clock: ManualClock) -> None:
+    seen: list[str] = []
+    worker = Worker(rt, {"fails": recorder(seen)})
+    await add(rt, "fails")
+    await worker.run_due()
+    assert not await worker.run_due()
+    clock.advance(timedelta(seconds=13))
+    await worker.run_due()
+    assert not await worker.run_due()
+    clock.advance(timedelta(seconds=25))
+    await worker.run_due()
+    assert seen == ["fails"] * 3
+    assert await rt.db.read(count, "jobs") == 0
+
+
+async def test_the_running_worker_wakes_for_a_new_job(rt: Runtime) -> None:
+    done = asyncio.Event()
+
+    async def handle(_rt: Runtime, _job: Job) -> None:
+        done.set()
+
+    worker = asyncio.create_task(Worker(rt, {"a": handle}).run())
+    await asyncio.sleep(0)
+    await add(rt, "a")
+    await asyncio.wait_for(done.wait(), 10)
+    worker.cancel()
+
+
+async def test_standing_jobs_have_handlers_and_run_again(rt: Runtime, clock: ManualClock) -> None:
+    assert set(PERIODIC) <= set(HANDLERS)
+    worker = Worker(rt, HANDLERS, PERIODIC)
+    running = asyncio.create_task(worker.run())
+    while (
+        await rt.db.read(count, "jobs") < len(PERIODIC)
+        or not await rt.db.read(jobs.next_run_at)
+        or (await rt.db.read(jobs.next_run_at) or clock.now()) <= clock.now()
+    ):
+        await asyncio.sleep(0.01)
+    running.cancel()
+    assert await rt.db.read(count, "jobs") == len(PERIODIC)
+
+
+async def test_unused_bytes_go_after_the_grace_time(rt: Runtime, clock: ManualClock) -> None:
+    bob = await make_mailbox(rt)
+    small = await make_message(rt, bob)
+    large = await make_message(rt, bob, eml("large") + bytes(range(32, 127)) * 20_000)
+    await rt.db.write(messages.remove, bob.account_id, bob.id, [small.message_id, large.message_id], now=clock.now())
+    worker = Worker(rt, HANDLERS)
+    await add(rt, "sweep-contents")
+    await worker.run_due()
+    assert await rt.db.read(count, "contents") == 2
+    clock.advance(timedelta(seconds=rt.config.storage.content_grace_seconds + 60))
+    await add(rt, "sweep-contents")
+    await worker.run_due()
+    assert await rt.db.read(count, "contents") == 0
+    assert list(rt.blobs.list_all()) == []
