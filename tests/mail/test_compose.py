@@ -477,7 +477,12 @@ def test_thread_fields_stand_once() -> None:
 
 def test_odd_ids_of_other_people_are_left_out() -> None:
     good = [f"<{number}@x>" for number in range(200)]
-    raw = compose.compose(draft(in_reply_to=("<a b@c>", "<ü@x>", "<ok@x>", "bare@x"), references=("<\r\n>", *good)))
+    raw = compose.compose(
+        draft(
+            in_reply_to=("<a b@c>", "<ü@x>", "<ok@x>", "bare@x", "<a@b>\r\nBcc: c@d", "<a@b> c"),
+            references=("<\r\n>", *good),
+        )
+    )
     fields = dict(fields_of(raw)[0])
     assert fields["In-Reply-To"] == "<ok@x>"
     assert fields["References"].split() == [good[0], *good[-59:]]
