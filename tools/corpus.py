@@ -1,5 +1,6 @@
 """The corpus of real mail beside the repository: read in place, never copied; every tool works without it too."""
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
@@ -50,5 +51,5 @@ def samples() -> tuple[Sample, ...]:
     """Every message that the manifest lists, in its order; () when the corpus is absent."""
     if not available():
         return ()
-    files = {sample.name: sample for sample in archives()}
-    return tuple(files[row["path"]] for row in manifest())
+    files = {(sample.name, hashlib.sha256(sample.raw).hexdigest()[:16]): sample for sample in archives()}
+    return tuple(files[row["path"], row["sha256_16"]] for row in manifest())  # one archive has a name twice

@@ -97,7 +97,7 @@ def version() -> str:
 
 @contextmanager
 def running(base: Path) -> Iterator[Postfix]:
-    """Start an instance whose files all lie under ``base`` (other users must be able to enter it), and stop it later."""
+    """Start an instance whose files all lie under ``base`` (other users must be able to enter it); stop it later."""
     version()
     if os.geteuid() != 0:
         raise Missing("Postfix's master needs root to start, and this is not root")

@@ -1,0 +1,149 @@
+"""Ingest: the same distinct messages to us and to Postfix, in alternating rounds of one run."""
+
+import shutil
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+import uvloop
+
+from tools import smtp_load
+from tools.bench import postfix
+from tools.bench.report import Options, Table, Target, say
+from tools.mailgen import Generator, Mail
+from tools.server import Server
+
+CATCH_UP_SECONDS = 600.0
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What one server did, a figure a round."""
+
+    rates: list[float] = field(default_factory=list)
+    rates_caught_up: list[float] = field(default_factory=list)
+    lags: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+    refused: int = 0
+
+    def take(self, load: smtp_load.Load, lag: float) -> None:
+        """Add a round; ``lag`` is how long the index took to catch up after the last answer."""
+        latencies = sorted(load.latencies)
+        self.rates.append(load.rate)
+        self.rates_caught_up.append(load.accepted / (load.seconds + lag))
+        self.lags.append(lag)
+        self.p50.append(latencies[len(latencies) // 2] * 1000)
+        self.p99.append(latencies[len(latencies) * 99 // 100] * 1000)
+        self.refused += sum(load.refused.values()) + load.lost_connections
+
+
+def run(options: Options) -> list[Table]:
+    """20 connections and 1 connection, ``options.rounds`` rounds each of ``options.seconds``."""
+    base = Path(tempfile.mkdtemp(prefix="restante-bench-", dir=options.directory))
+    base.chmod(0o755)
+    try:
+        with Server(base / "data") as server:
+            try:
+                with postfix.running(base / "postfix") as peer:
+                    return [_measure(options, server, peer, count) for count in (20, 1)]
+            except postfix.Missing as missing:
+                say(f"no comparison: {missing}")
+                return [_measure(options, server, None, count) for count in (20, 1)]
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _measure(options: Options, server: Server, peer: postfix.Postfix | None, connections: int) -> Table:
+    ours, theirs = Rounds(), Rounds()
+    seconds = options.seconds if connections > 1 else min(options.seconds, 20.0)
+    for number in range(options.rounds):
+        mails = Generator(number, run=f"c{connections}r").take(int(seconds * options.most_per_second))
+        sides = [_us, _them] if number % 2 == 0 else [_them, _us]
+        for side in sides:
+            side(server, peer, mails, connections, seconds, ours, theirs)
+    return _table(options, connections, seconds, ours, theirs)
+
+
+def _us(
+    server: Server, _peer: object, mails: list[Mail], connections: int, seconds: float, ours: Rounds, _theirs: Rounds
+) -> None:
+    load = uvloop.run(smtp_load.send(server.smtp, mails, connections=connections, seconds=seconds))
+    ours.take(load, await_index(server.data_dir))
+    say(f"  restante  {connections:>2} connections  {load.rate:7.0f}/s  index behind {ours.lags[-1]:.2f} s")
+
+
+def _them(
+    _server: object,
+    peer: postfix.Postfix | None,
+    mails: list[Mail],
+    connections: int,
+    seconds: float,
+    _ours: Rounds,
+    theirs: Rounds,
+) -> None:
+    if peer is None:
+        return
+    load = uvloop.run(smtp_load.send(peer.address, mails, connections=connections, seconds=seconds))
+    queued = peer.queued()
+    assert queued == load.accepted, f"Postfix acknowledged {load.accepted} and queued {queued}"
+    peer.forget()
+    theirs.take(load, 0.0)
+    say(f"  postfix   {connections:>2} connections  {load.rate:7.0f}/s")
+
+
+def await_index(data_dir: Path) -> float:
+    """Wait until the search index has everything; returns how many seconds that took."""
+    started = time.perf_counter()
+    main = apsw.Connection(str(data_dir / "restante.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    index = apsw.Connection(str(data_dir / "index.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        while _watermark(index) < _last_queued(main):
+            if time.perf_counter() - started > CATCH_UP_SECONDS:
+                raise TimeoutError("the index does not catch up")
+            time.sleep(0.01)
+    finally:
+        main.close()
+        index.close()
+    return time.perf_counter() - started
+
+
+def _last_queued(main: apsw.Connection) -> int:
+    return int(main.execute("select coalesce(max(seq), 0) from sqlite_sequence where name = 'index_queue'").get)
+
+
+def _watermark(index: apsw.Connection) -> int:
+    return int(index.execute("select value from state where key = 'watermark'").get)
+
+
+def _table(options: Options, connections: int, seconds: float, ours: Rounds, theirs: Rounds) -> Table:
+    rows = [_row("Restante, answered", ours, ours.rates), _row("Restante, index caught up", ours, ours.rates_caught_up)]
+    targets = []
+    if theirs.rates:
+        rows.append(_row("Postfix", theirs, theirs.rates))
+        promises = [("answered", 2.0, ours.rates), ("with the index caught up", 1.5, ours.rates_caught_up)]
+        if connections == 1:
+            promises = [("answered", 1.2, ours.rates)]
+        for what, least, rates in promises:
+            ratio = statistics.median(a / b for a, b in zip(rates, theirs.rates, strict=True))
+            text = f"{what}: {ratio:.2f} times Postfix (median of {options.rounds} pairs; wanted: {least})"
+            targets.append(Target(text, ratio >= least))
+    lag = statistics.median(ours.lags)
+    note = f"{options.rounds} rounds of {seconds:.0f} s each; after the last answer the index was {lag:.2f} s behind."
+    plural = "s" if connections > 1 else ""
+    columns = ("", "messages/s", "range", "p50 ms", "p99 ms", "not accepted")
+    return Table(f"Ingest, {connections} connection{plural}", columns, rows, targets, note)
+
+
+def _row(name: str, rounds: Rounds, rates: list[float]) -> tuple[str, ...]:
+    return (
+        name,
+        f"{statistics.median(rates):,.0f}",
+        f"{min(rates):,.0f} to {max(rates):,.0f}",
+        f"{statistics.median(rounds.p50):.1f}",
+        f"{statistics.median(rounds.p99):.1f}",
+        str(rounds.refused),
+    )

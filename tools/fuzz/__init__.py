@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads bytes from outside: a small mutation engine, and one module a target."""

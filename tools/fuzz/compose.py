@@ -1,0 +1,96 @@
+"""Compose and read back: whatever a draft says, the bytes say the same and nothing more."""
+
+import re
+from collections.abc import Hashable
+from datetime import UTC, datetime
+
+from restante.errors import Invalid
+from restante.mail import compose, message
+from restante.mail.address import Address
+from tools.fuzz.mime import Mime
+
+OWN = {"date", "from", "to", "cc", "reply-to", "sender", "subject", "message-id", "mime-version", "in-reply-to"} | {
+    "references", "content-type", "content-transfer-encoding", "content-disposition", "x-fuzz"
+}  # fmt: skip
+_BARE = re.compile(rb"\r(?!\n)|(?<!\r)\n")
+_DATE = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+_WHITE = re.compile(r"\s+")
+
+
+class Compose:
+    """No value of a draft adds a header, a part or a line that is too long; texts and files come back as given."""
+
+    name = "compose"
+    largest_bytes = 2_000
+    dictionary = (
+        *(b"\r\nBcc: x@y\r\n", b"\r\n\r\nbody", b"\n", b"\r", b"\0", b"\x1f", b"\x1c", b"\x85", b"\xc2\x85", b"\xe2\x80\xa8"),
+        *(b"a@example.net", b'"a b"@example.net', b"\xc3\xa9@example.net", b"a@m\xc3\xbcnchen.de", b"=?utf-8?Q?x?=", b"\x1d"),
+        *(b"\xf0\x9f\x98\x80", b"\xe6\x97\xa5\xe6\x9c\xac", b"--b--", b"Content-Type: text/html", b"text/html; charset=x"),
+        *(b"../../etc/passwd", b"\\", b'"', b";", b"<", b">", b",", b"%0D%0A", b".", b"\r\n.\r\n", b"From ", b" ", b"\t", b"="),
+        *(b"x" * 1_000, b"\xe2\x98\xa0", b"<img src=cid:1>", b"message/rfc822", b"multipart/mixed", b"image/png", b"(", b")"),
+    )
+
+    def __init__(self, seed: int) -> None:
+        self._mime = Mime(seed)
+
+    def seeds(self) -> list[bytes]:
+        """Fields of a draft, separated by 0xFE."""
+        full = (
+            *(b"Anna", b"a@example.net", b"Bob", b"bob@example.org", b"Subject \xc3\xa9", b"text\nof two lines", b"<p>html</p>"),
+            *(b"file.pdf", b"application/pdf", b"%PDF", b"value", b"<id@x>"),
+        )
+        return [b"\xfe".join(full), b"\xfe".join(full[:6]), b"\xfe" * 11]
+
+    def run(self, data: bytes) -> Hashable:
+        """A draft of the input's fields, composed and read back; U+2620 stands for a lone surrogate."""
+        fields = (data.split(b"\xfe") + [b""] * 12)[:12]
+        name, email, to_name, to, subject, text, html, filename, kind, content, value, reply = (
+            field.decode("utf-8", "replace").replace("\u2620", "\ud83d") for field in fields
+        )
+        draft = compose.Draft(
+            from_=Address(name, email or "a@example.net"),
+            to=(Address(to_name, to or "b@example.net"),),
+            subject=subject,
+            text=text or None,
+            html=html or None,
+            attachments=(compose.Part(filename, kind or "application/pdf", fields[9]),) if filename else (),
+            headers=(("X-Fuzz", value),),
+            message_id="known@example.net",
+            date=_DATE,
+            in_reply_to=(reply,) if reply else (),
+        )
+        try:
+            raw = compose.compose(draft)
+        except Invalid as error:
+            return "refused", *sorted(error.details)
+        _judge(raw, draft)
+        return self._mime.run(raw)
+
+    def check(self) -> None:
+        """Reading has not changed."""
+        self._mime.check()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _judge(raw: bytes, draft: compose.Draft) -> None:
+    assert not _BARE.search(raw), "a bare CR or LF"
+    assert b"\0" not in raw
+    assert all(len(line) <= 998 for line in raw.split(b"\r\n")), "a line over 998 octets"
+    parsed = message.parse(raw)
+    names = [name.lower() for name, _ in message.headers(raw)]
+    assert set(names) <= OWN, f"headers nobody asked for: {names}"
+    assert len(names) == len(set(names)), f"a header twice: {names}"
+    assert len(parsed.to) == len(parsed.from_) == 1, f"other addresses: {parsed.from_} {parsed.to}"
+    assert len(parsed.attachments) == len(draft.attachments), "another number of attachments"
+    for attachment, part in zip(parsed.attachments, draft.attachments, strict=True):
+        assert b"".join(message.decoded(attachment, raw)) == part.content, "other bytes of an attachment"
+    if draft.text is not None:
+        found = message.text(parsed, raw)
+        assert found is not None
+        assert _plain(found) == _plain(draft.text), f"another text: {found!r}"
+
+
+def _plain(text: str) -> str:
+    return _WHITE.sub(" ", text.replace("\ud83d", "\ufffd")).strip()

@@ -1,0 +1,93 @@
+"""Header values alone: encoded words, parameters, addresses, dates, identifiers, character sets."""
+
+from collections.abc import Hashable
+
+from restante.errors import Invalid
+from restante.mail import address, charset, dates, headers, threads, words
+from tools import corpus
+
+
+class Header:
+    """Nothing raises but what says so, and every text can be written as UTF-8."""
+
+    name = "header"
+    largest_bytes = 1_000
+    dictionary = (
+        *(b"=?utf-8?B?", b"=?utf-8?Q?", b"=?iso-8859-1?q?", b"=?iso-2022-jp?B?", b"=?us-ascii*en?Q?", b"?=", b"?= =?", b"=?"),
+        *(b"w6k=", b"=E9", b"_", b"GyRCRnxLXBsoQg==", b"\r\n ", b"\r\n\t", b"\r", b"\n", b"\0", b"<", b">", b"@", b",", b";"),
+        *(b":", b"(", b")", b"\\", b'"', b"[", b"]", b"group: a@b, c@d;", b"a@b", b'"a b"@c', b"<@x,@y:a@b>", b"xn--mnchen-3ya.de"),
+        *(b"m\xc3\xbcnchen.de", b"filename*0*=utf-8'en'%C3%A9", b"; filename*1*=%A9", b"; name=", b"; name=\"a\\\"b\"", b"*0="),
+        *(b"Mon, 21 Nov 2026 10:11:12 +0100", b"31 Feb 99 25:61 EST", b"+9999", b"-0000", b"<a@b>", b"<a b@c>", b"Re: ", b"AW: "),
+        *(b"\xff\xfe", b"\xc3", b"\xe2\x80\xa8", b"\x80", b"%", b"%00", b"%0D%0A", b"text/plain", b"/", b"=", b"'", b"''"),
+    )
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._sentinel = _everything(b"=?utf-8?Q?J=C3=B6rg?= <j@example.net>, b@example.org; name*=utf-8''%C3%A9")
+
+    def seeds(self) -> list[bytes]:
+        """The header lines of the corpus that carry most syntax."""
+        found = [b"attachment; filename=x", b"a@example.net", b"=?utf-8?Q?a?="]
+        wanted = (b"from", b"to", b"subject", b"content-type", b"content-disposition", b"date", b"references")
+        for sample in corpus.samples():
+            for line in headers.lines(sample.raw[:8_192].replace(b"\r\n", b"\n").partition(b"\n\n")[0]):
+                name, colon, value = line.partition(b":")
+                if colon and name.lower() in wanted and len(value) < 800:
+                    found.append(value.strip())
+        return list(dict.fromkeys(found))
+
+    def run(self, data: bytes) -> Hashable:
+        """The value read as every kind of header."""
+        return _everything(data)[0]
+
+    def check(self) -> None:
+        """A known value reads as it did at first."""
+        value = b"=?utf-8?Q?J=C3=B6rg?= <j@example.net>, b@example.org; name*=utf-8''%C3%A9"
+        assert _everything(value) == self._sentinel
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _everything(data: bytes) -> tuple[Hashable, tuple[object, ...]]:
+    text = headers.text(data)
+    decoded = headers.decode(data)
+    found = address.parse(data)
+    kind, parameters = headers.content_type(data)
+    disposition, more = headers.disposition(data)
+    moment = dates.parse(text)
+    identifiers = threads.ids(data)
+    identifier = threads.message_id(data)
+    subject = threads.base_subject(decoded)
+    folded = words.fold(decoded)
+    terms = words.words(folded)
+    guessed = charset.guess(data)
+    foreign = charset.decode(data, text[:40])
+    assert len(found) <= address.MAX_ADDRESSES
+    assert "\n" not in decoded
+    assert "\r" not in decoded
+    for value in (
+        *(text, decoded, kind, disposition, subject, folded, guessed, foreign, identifier or "", *identifiers, *terms),
+        *(part for pair in (*parameters, *more) for part in pair),
+        *(part for one in found for part in (one.name, one.email)),
+    ):
+        value.encode()  # no lone surrogates
+    try:
+        routed: str | None = address.normalise(text)
+    except Invalid:
+        routed = None
+    else:
+        assert routed is not None
+        assert address.normalise(routed) == routed, "an address has two routing forms"
+    behaviour = (
+        len(found) if len(found) < 6 else 6,
+        tuple((bool(one.name), "@" in one.email) for one in found[:4]),
+        kind if len(kind) < 20 else kind[:20],
+        tuple(name[:8] for name, _ in parameters[:5]),
+        moment is None,
+        len(identifiers) if len(identifiers) < 4 else 4,
+        routed is None,
+        decoded == text,
+        decoded[:1],
+    )
+    return behaviour, (text, decoded, found, parameters, more, moment, identifiers, subject, folded, terms, foreign)
