@@ -95,7 +95,8 @@ def test_no_window_ever_holds_more_than_its_limit(steps: list[tuple[int, int]], 
             verdict = limiter.take("t", (Window(limit, 60), Window(limit * 2, 300)))
             now = clock.now().timestamp()
             expected = all(
-                sum(now - then < seconds for then in allowed) < most for most, seconds in ((limit, 60), (limit * 2, 300))
+                sum(now - then < seconds for then in allowed) < most
+                for most, seconds in ((limit, 60), (limit * 2, 300))
             )
             assert verdict.is_allowed == expected
             if verdict.is_allowed:

@@ -116,7 +116,9 @@ def test_an_owned_path_stays_with_its_owner_whatever_credential_comes(
         assert (found.name, found.is_shared) == (owner, False)
 
 
-@pytest.mark.parametrize("path", ["/api/v1/domains", "/api/v1", "/api/v1/unheard-of", "/api/v1/mailbox/7", "/api/v1/v1"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/domains", "/api/v1", "/api/v1/unheard-of", "/api/v1/mailbox/7", "/api/v1/v1"]
+)
 def test_a_shared_path_goes_by_credential(resolver: Resolver, path: str) -> None:
     def name(headers: dict[bytes, bytes]) -> str:
         found = resolver.owner(path, headers)

@@ -51,7 +51,12 @@ ROUTES = router(
         ("GET", "/api/v1/messages/5", "/api/v1/messages/{uid:int}", {"uid": 5}),
         ("GET", "/api/v1/messages/folders", "/api/v1/messages/folders", {}),
         ("POST", "/api/v1/messages/folders:empty", "/api/v1/messages/folders:empty", {}),
-        ("PATCH", "/api/v1/messages/folders/INBOX/Work", "/api/v1/messages/folders/{path:path}", {"path": "INBOX/Work"}),
+        (
+            "PATCH",
+            "/api/v1/messages/folders/INBOX/Work",
+            "/api/v1/messages/folders/{path:path}",
+            {"path": "INBOX/Work"},
+        ),
         ("POST", "/api/v1/messages/folders/a:rename", "/api/v1/messages/folders/{path:path}:rename", {"path": "a"}),
         ("GET", "/api/v1/domains/pending", "/api/v1/domains/pending", {}),
         ("GET", "/api/v1/domains/x", "/api/v1/domains/{id}", {"id": "x"}),

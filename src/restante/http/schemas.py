@@ -32,11 +32,13 @@ async def body(call: Call, kind: type[S], limit_bytes: int = 64 * 1024) -> S:
         raise Refused(Problem(415, "unsupported_media_type", "The body must be application/json."))
     data = await call.body(limit_bytes)
     try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
-        raise Refused(invalid(str(error))) from None
+        plain = msgspec.json.decode(data)  # all of it first: a wrong field must not hide that the rest is no JSON
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refused(Problem(400, "invalid_json", "The body is not valid JSON.")) from None
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise Refused(invalid(str(error))) from None
 
 
 def invalid(text: str) -> Problem:

@@ -29,7 +29,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection. Answers a head that is too large with 431, one that is not HTTP with 400, and closes."""
 
     _head_bytes = 0
-    _is_in_head = True
+    _is_in_head = False
     _head_timer: TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -41,17 +41,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
         if self._is_in_head:
             self._head_bytes += len(data)
-            if self._head_timer is None:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, "The request's header fields are too large.")
+            else:
                 self._await_head()
-        try:
-            super().data_received(data)
-        except (UnicodeDecodeError, ValueError):  # a target that is no URL
-            self._refuse(400, "Invalid HTTP request received.")
-            return
-        if self._is_in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(431, "The request's header fields are too large.")
+        elif self._is_idle():
+            self._await_head()  # empty lines between two requests have taken uvicorn's own timer away
 
     def on_message_begin(self) -> None:
         self._is_in_head = True
@@ -63,15 +63,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
         super().on_headers_complete()
 
-    def on_message_complete(self) -> None:
-        self._is_in_head = True
-        super().on_message_complete()
-
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, msg)
 
     def _await_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_timed_out)
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_timed_out)
+
+    def _is_idle(self) -> bool:
+        cycle: Any = self.cycle  # None before the first request, whatever uvicorn's annotation says
+        return cycle is not None and cycle.response_complete is True
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

@@ -35,5 +35,5 @@ def disposition(filename: str | None, index: int) -> bytes:
     """
     name = safe_name(filename, index)
     plain = "".join(letter if " " <= letter <= "~" and letter not in "\"\\'%;" else "_" for letter in name)
-    plain = re.sub("(?i)filename(\\*?)=", r"filename\1_", plain)
+    plain = re.sub(r"(?i)(filename\*?)=", r"\1_", plain)
     return f"attachment; filename*=UTF-8''{quote(name, safe='')}; filename=\"{plain}\"".encode("ascii")

@@ -1,0 +1,153 @@
+"""The listener itself: what is not HTTP, heads without end, TLS, closing."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from restante.config import Http, ListenAddress
+from restante.net import certificates
+from restante.server import http_listener, listeners
+from restante.server.http_listener import HttpListener, serve_http
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    """Say how long the body was."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = f"{scope['method']} {scope['path']} {size} {scope['scheme']}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def start(tls: ssl.SSLContext | None = None, app: ASGIApp = hello) -> HttpListener:
+    sock = listeners.open_listener(ListenAddress("127.0.0.1", 0), "--http")
+    return await serve_http(app, [sock], Http(), tls)
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    listener = await start()
+    yield listener.ports[0]
+    await listener.close()
+
+
+async def exchange(port: int, *pieces: bytes, tls: ssl.SSLContext | None = None) -> bytes:
+    """Send pieces, then read until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        return await asyncio.wait_for(reader.read(), 10)
+    except (ConnectionResetError, BrokenPipeError):
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_a_request(port: int) -> None:
+    answer = await exchange(
+        port, b"POST /a%20b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\n", b"abc"
+    )
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"POST /a b 3 http")
+    assert b"server:" not in answer.lower()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET http:// HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nA B: c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http(port: int, sent: bytes) -> None:
+    answer = await exchange(port, sent)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n"), answer
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert json.loads(body)["error"] == "bad_request"
+    assert b"connection: close" in head
+
+
+@pytest.mark.parametrize(
+    "piece", [b"X-Long: " + b"a" * 4000 + b"\r\n", b"a" * 4000], ids=["many fields", "one endless field"]
+)
+async def test_a_head_without_end(port: int, piece: bytes) -> None:
+    answer = await exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\nX: ", *[piece] * 200)
+    assert answer == b"" or b" 431 Request Header Fields Too Large\r\n" in answer
+
+
+async def test_a_head_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_listener, "HEAD_SECONDS", 0.05)
+    listener = await start()
+    for sent in (b"", b"GET / HTTP/1.1\r\nHo", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT"):
+        answer = await exchange(listener.ports[0], sent)
+        assert (answer == b"") == (b"\r\n\r\n" not in sent)
+    await listener.close()
+
+
+async def test_a_slow_body_is_not_a_slow_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_listener, "HEAD_SECONDS", 0.05)
+    listener = await start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.ports[0])
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\na")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.read(1), 0.2)
+    writer.write(b"b")
+    assert (await reader.read()).endswith(b" 2 http")
+    writer.close()
+    await listener.close()
+
+
+async def test_pipelined_requests_are_answered_in_order(port: int) -> None:
+    one, two = b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await exchange(port, one + two)
+    assert answer.index(b"GET /1 0") < answer.index(b"GET /2 0")
+
+
+async def test_https(tmp_path: Path) -> None:
+    cert, key = certificates.ensure(tmp_path, "mail.example.test", datetime.now(UTC))
+    listener = await start(certificates.server_context(cert, key))
+    trusting = ssl.create_default_context(cafile=str(cert))
+    trusting.check_hostname = False
+    request = b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await exchange(listener.ports[0], request, tls=trusting)
+    assert answer.endswith(b"GET /x 0 https")
+    await listener.close()
+
+
+async def test_close_lets_an_answer_finish() -> None:
+    arrived = asyncio.Event()
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        arrived.set()
+        await hello(scope, receive, send)
+
+    listener = await start(app=noting)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.ports[0])
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+    await writer.drain()
+    await asyncio.wait_for(arrived.wait(), 10)
+    closing = asyncio.create_task(listener.close())
+    await asyncio.sleep(0)
+    writer.write(b"b")
+    assert b"POST / 2 http" in await reader.read()
+    writer.close()
+    await closing
