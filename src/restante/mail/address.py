@@ -85,12 +85,14 @@ def decoded(item: Item) -> Address:
     """A mailbox item as people read it: encoded words of its name decoded."""
     name = item.name
     email = item.email
-    if "=?" in name:
+    if not item.domain and "=?" in (written := name or email):
+        # the whole of "Name <address>" in one encoded word, seen from web forms
+        name, email = headers.words(written), ""
+        inner = next((one for one in items(name) if one.kind == "mailbox" and one.domain), None)
+        if inner is not None:
+            name, email = inner.name, inner.email
+    elif "=?" in name:
         name = headers.words(name)
-        if not email and "@" in name:  # the whole of "Name <address>" in one encoded word, seen from web forms
-            inner = next((one for one in items(name) if one.kind == "mailbox" and one.domain), None)
-            if inner is not None:
-                name, email = inner.name, inner.email
     if "=?" in email:
         email = headers.words(email)
     return Address(name[:MAX_NAME], email[:MAX_EMAIL])
@@ -308,7 +310,7 @@ _ROUTED_LOCAL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?
 def normalise(address: str) -> str:
     """The form of an address that routing compares: local part case-folded and NFC, domain as lower-case A-labels.
 
-    A quoted local part loses quotes it does not need. Raises Invalid (code ``invalid_address``): no ``@``, a part
+    A quoted local part loses quotes it does not need; dots may stand anywhere (docomo.ne.jp gave out such addresses). Raises Invalid (code ``invalid_address``): no ``@``, a part
     empty or too long (64 and 255 octets, RFC 5321 §4.5.3.1), control characters, a domain that IDNA 2008 refuses.
     """
     if len(address) > 1_000:

@@ -128,12 +128,10 @@ def _build(
     hours, minutes, seconds = int(hour or 0), int(minute or 0), int(second or 0)
     if half and 1 <= hours <= 12:
         hours = hours % 12 + (12 if half.upper() == "PM" else 0)
-    if hours > 24 or minutes > 59 or seconds > 61 or abs(east) >= 24 * 60:
-        # a wrong clock beside a right day: keep the day
-        if abs(east) >= 24 * 60:
-            east = 0
-        if hours > 24 or minutes > 59 or seconds > 61:
-            hours = minutes = seconds = 0
+    if hours > 24 or minutes > 59 or seconds > 61:
+        return None
+    if abs(east) >= 24 * 60:  # such a zone does not exist; the day and the clock may be right
+        east = 0
     try:
         start = datetime(year, number, int(day), tzinfo=UTC)
         return start + timedelta(hours=hours, minutes=minutes - east, seconds=seconds)

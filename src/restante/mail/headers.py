@@ -46,10 +46,12 @@ def unfold(value: str) -> str:
     """``value`` on one line: line ends vanish, other control characters become spaces, the ends are stripped."""
     if "\n" in value:
         value = value.replace("\r\n", "").replace("\n", "")
+    return _one_line(value)
+
+
+def _one_line(value: str) -> str:
     value = value.strip()
-    if not value.isprintable():
-        value = _CONTROLS.sub(" ", value)
-    return value
+    return value if value.isprintable() else _CONTROLS.sub(" ", value)
 
 
 def text(value: bytes) -> str:
@@ -99,7 +101,7 @@ def words(value: str) -> str:
     if pending:
         out.append(charset.decode(b"".join(pending), label))
     out.append(value[at:])
-    return unfold("".join(out))
+    return _one_line("".join(out))
 
 
 def _word_bytes(kind: str, encoded: str, label: str) -> bytes:
@@ -232,4 +234,4 @@ def _assemble(parts: dict[int, tuple[str, bool]]) -> str:
         pending += unquote_to_bytes(content)
     if pending:
         out.append(charset.decode(bytes(pending), label))
-    return unfold("".join(out))
+    return _one_line("".join(out))

@@ -272,7 +272,9 @@ class _Scanner:
         if not children:  # no boundary, or none that appears: its body is readable as one text; only a close: no text
             self.parts += 1
             stop = end if ranges is None else body_start
-            children.append(Part(body_start, body_start, stop, f"{prefix}1", lines=count_lines(self.raw, body_start, stop)))
+            children.append(
+                Part(body_start, body_start, stop, f"{prefix}1", lines=count_lines(self.raw, body_start, stop))
+            )
         return tuple(children)
 
     def delimited(self, boundary: bytes, body_start: int, end: int) -> list[tuple[int, int]] | None:
