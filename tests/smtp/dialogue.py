@@ -67,6 +67,9 @@ class MemoryBackend:
             raise errors.Unauthenticated("no")
         return ALICE
 
+    async def may_send(self, principal: Principal, sender: str) -> bool:
+        return sender in ("alice@example.test", "sales@example.test")
+
 
 class ManualLoop:
     """Runs each piece of work to its end at once; its clock moves by hand."""

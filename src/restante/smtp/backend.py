@@ -1,4 +1,4 @@
-"""What an SMTP session needs of the rest of the house: three calls and the values that go with them."""
+"""What an SMTP session needs of the rest of the house: four calls and the values that go with them."""
 
 from typing import Protocol
 
@@ -21,6 +21,10 @@ class Backend(Protocol):
 
     async def login(self, username: str, password: str, peer: str) -> Principal:
         """Who these credentials belong to."""
+        ...
+
+    async def may_send(self, principal: Principal, sender: str) -> bool:
+        """Whether a login may use this sender address."""
         ...
 
 

@@ -7,6 +7,7 @@ from restante.core import routing
 from restante.core.access import Principal
 from restante.core.routing import Route
 from restante.services import authentication, reception
+from restante.smtp import submission
 from restante.smtp.backend import Backend, Envelope, Receipt, Source
 from restante.storage.spool import Buffer
 
@@ -40,3 +41,6 @@ class House:
 
     async def login(self, username: str, password: str, peer: str) -> Principal:
         return await authentication.login(self._rt, username, password, peer)
+
+    async def may_send(self, principal: Principal, sender: str) -> bool:
+        return await self._rt.db.read(submission.may_send, principal, sender)
