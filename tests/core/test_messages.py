@@ -86,7 +86,8 @@ async def test_messages_are_listed_newest_first_and_paged(rt: Runtime, bob: Mail
     row = page[0]
     assert (row.from_.name, row.from_.email, row.to[0].email) == ("Ada", "ada@example.org", "bob@example.test")
     assert (row.message_id_header, row.preview, row.attachments, row.flags) == ("<m1@example.org>", "It works.", 0, ())
-    assert row.sent_at is not None and row.sent_at.isoformat() == "2026-11-21T10:00:00+00:00"
+    assert row.sent_at is not None
+    assert row.sent_at.isoformat() == "2026-11-21T10:00:00+00:00"
     await require_counters(rt, bob)
 
 

@@ -10,7 +10,7 @@ from restante.clock import ManualClock
 from restante.core import jobs, messages
 from restante.core.jobs import Job
 from restante.jobs.handlers import HANDLERS, PERIODIC
-from restante.jobs.worker import Worker
+from restante.jobs.worker import Handler, Worker
 from restante.runtime import Runtime
 from restante.schema import tables
 from restante.schema.connections import ReadConn
@@ -75,15 +75,23 @@ async def test_the_running_worker_wakes_for_a_new_job(rt: Runtime) -> None:
 
 async def test_standing_jobs_have_handlers_and_run_again(rt: Runtime, clock: ManualClock) -> None:
     assert set(PERIODIC) <= set(HANDLERS)
-    worker = Worker(rt, HANDLERS, PERIODIC)
-    running = asyncio.create_task(worker.run())
-    while (
-        await rt.db.read(count, "jobs") < len(PERIODIC)
-        or not await rt.db.read(jobs.next_run_at)
-        or (await rt.db.read(jobs.next_run_at) or clock.now()) <= clock.now()
-    ):
-        await asyncio.sleep(0.01)
+    done = asyncio.Event()
+    seen: list[str] = []
+
+    def noticing(kind: str) -> Handler:
+        async def handle(rt: Runtime, job: Job) -> None:
+            await HANDLERS[kind](rt, job)
+            seen.append(kind)
+            if len(seen) == len(PERIODIC):
+                done.set()
+
+        return handle
+
+    running = asyncio.create_task(Worker(rt, {kind: noticing(kind) for kind in HANDLERS}, PERIODIC).run())
+    await asyncio.wait_for(done.wait(), 20)
     running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert sorted(seen) == sorted(PERIODIC)
     assert await rt.db.read(count, "jobs") == len(PERIODIC)
 
 
