@@ -40,7 +40,7 @@ def list_(call: Call, mailbox: str, folder: str, search: str | None, limit: int,
 @message.command(epilog=example("restante message show alice@example.test 1"))
 @click.argument("mailbox")
 @click.argument("uid", type=click.IntRange(1))
-@click.option("--folder", default="INBOX", show_default=True)
+@click.option("--folder", default="INBOX", show_default=True, help="The folder that it is in.")
 @common
 def show(call: Call, mailbox: str, uid: int, folder: str) -> None:
     """Show one message: its headers, its text, its attachments."""
@@ -62,7 +62,7 @@ def show(call: Call, mailbox: str, uid: int, folder: str) -> None:
 @message.command(epilog=example("restante message raw alice@example.test 1 > message.eml"))
 @click.argument("mailbox")
 @click.argument("uid", type=click.IntRange(1))
-@click.option("--folder", default="INBOX", show_default=True)
+@click.option("--folder", default="INBOX", show_default=True, help="The folder that it is in.")
 @common
 def raw(call: Call, mailbox: str, uid: int, folder: str) -> None:
     """Write one message's bytes to standard output (with --json: base64 in the field `raw`)."""

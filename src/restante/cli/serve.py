@@ -37,6 +37,7 @@ def serve(call: Call, /, **flags: str | None) -> None:
     import uvloop
 
     from restante.server.assemble import run_server
+    from restante.server.control import require_alone
 
     config = call.load({name.replace("__", "."): value for name, value in flags.items()})
     log.configure(config.log.format, config.log.level)
@@ -47,6 +48,7 @@ def serve(call: Call, /, **flags: str | None) -> None:
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(require_alone(config.data_dir))
             code = runner.run(run_server(config, on_ready))
     except errors.RestanteError as error:
         call.fail_with(error)

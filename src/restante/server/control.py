@@ -51,10 +51,7 @@ class ControlServer:
 
     async def start(self) -> None:
         """Take over ``control.sock``. Raises ``Conflict`` when a running server answers there already."""
-        other = await ControlClient.connect(self._path.parent)
-        if other is not None:
-            await other.close()
-            raise errors.Conflict(f"a server is already running on {self._path.parent}", code="already_running")
+        await require_alone(self._path.parent)
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
         opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -211,6 +208,14 @@ class ControlClient:
         finally:
             for queue in self._waiting.values():
                 queue.put_nowait(None)
+
+
+async def require_alone(data_dir: Path) -> None:
+    """Raise ``Conflict`` when a running server answers for ``data_dir``."""
+    other = await ControlClient.connect(data_dir)
+    if other is not None:
+        await other.close()
+        raise errors.Conflict(f"a server is already running on {data_dir}", code="already_running")
 
 
 async def run(

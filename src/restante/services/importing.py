@@ -23,8 +23,9 @@ MAX_FILES = 10_000_000
 HEAD = 64 * 1024  # bytes looked at for Date and Status
 _POSTMARK = re.compile(
     rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From (?:-?|[^\r\n]{0,500}\d{1,2}:\d\d[^\r\n]{0,100})[ \t]*(?=\r?\n"
-    rb"(?:>?From |[!-9;-~]{1,200}[ \t]*:))"
+    rb"(?:>From |[!-9;-~]{1,200}[ \t]*:))"
 )
+_FIRST = re.compile(rb"From [^\r\n]{0,1000}")
 _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _DATE = re.compile(rb"^Date:[ \t]*([^\r\n]{1,200})", re.MULTILINE | re.IGNORECASE)
@@ -158,17 +159,17 @@ def _one(source: Source, raw: bytes) -> Found:
 
 
 def _split(source: Source, data: mmap.mmap) -> Iterator[Found]:
-    """The messages of an mbox; a file without any postmark is one message."""
-    marks = _POSTMARK.finditer(data)
-    mark = next(marks, None)
-    if mark is None or mark.start() != 0:
+    """The messages of an mbox; a file that does not begin with a postmark is one message."""
+    mark = _FIRST.match(data)
+    if mark is None:
         yield _one(replace(source, kind="eml"), data[:])
         return
+    marks = _POSTMARK.finditer(data, mark.end())
     number = 0
     while mark is not None:
         following = next(marks, None)
         number += 1
-        start = data.find(b"\n", mark.end()) + 1
+        start = data.find(b"\n", mark.end()) + 1 or len(data)
         raw = data[start : following.start() if following else len(data)]
         raw = re.sub(rb"\r?\n\Z", b"", raw) if raw.endswith((b"\n\n", b"\n\r\n")) else raw
         raw = with_crlf(_QUOTED.sub(rb"\1", raw))
@@ -176,7 +177,8 @@ def _split(source: Source, data: mmap.mmap) -> Iterator[Found]:
         for status in _STATUS.findall(_head(raw)):
             flags |= _flags(status.decode("ascii").upper(), _STATUS_FLAGS)
         moment = _postmark_date(mark.group()) or _sent_at(raw)
-        yield Found(f"{source.path} message {number}", raw, source.folder, flags, source.keywords, moment)
+        if raw:
+            yield Found(f"{source.path} message {number}", raw, source.folder, flags, source.keywords, moment)
         mark = following
 
 

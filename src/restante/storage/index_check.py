@@ -1,6 +1,6 @@
 """Whether the search index holds every message and nothing else, looked at in short steps beside a working indexer.
 
-A message that waits in the queue counts as indexed, and so does one that a rebuild has still to reach. Main file and
+A message in the queue beyond the index's watermark counts as indexed, and so does one that a rebuild has still to reach. Main file and
 index are read one after the other, so what seems wrong may only be younger than the other file: callers look twice.
 """
 
@@ -47,9 +47,11 @@ def examine(data_dir: Path, after: int, limit: int) -> Step:
         end = rows[-1][0] if len(rows) == limit else 1 << 62
         documents = "SELECT id FROM search.fts_docsize WHERE id > ? AND id <= ?"
         indexed = {row[0] for row in _numbers(conn, documents, (after, end))}
-        queued = {row[0] for row in _numbers(conn, "SELECT message_id FROM index_queue", ())}
-        pending = _numbers(conn, "SELECT value FROM search.state WHERE key = 'rebuilt'", ())
-    unreached = pending[0][0] if pending else 0
+        (unreached,), (watermark,) = _numbers(
+            conn, "SELECT value FROM search.state WHERE key IN ('rebuilt', 'watermark') ORDER BY key", ()
+        )
+        waiting = _numbers(conn, "SELECT message_id FROM index_queue WHERE id > ?", (watermark,))
+        queued = {row[0] for row in waiting}
     there = {row[0] for row in rows}
     missing = [
         (account_id, one) for one, account_id in rows if one not in queued and one > unreached and one not in indexed

@@ -1,0 +1,169 @@
+"""A server in a process of its own: its banner works as printed, and commands go through its control socket."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+START_SECONDS = 60.0
+
+
+@dataclass
+class Server:
+    """A running ``restante serve``."""
+
+    process: subprocess.Popen[str]
+    lines: list[str]
+    errors: list[str]
+
+
+def _environment(data_dir: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RESTANTE_")}
+    ports = {f"RESTANTE_{name}_LISTEN": "127.0.0.1:0" for name in ("HTTP", "SMTP", "SUBMISSION")}
+    here = Path(sys.executable).parent
+    return {**kept, **ports, "RESTANTE_DATA_DIR": str(data_dir), "PATH": f"{here}:{kept.get('PATH', '')}"}
+
+
+@contextlib.contextmanager
+def serving(data_dir: Path, *flags: str) -> Iterator[Server]:
+    """Start a server, wait until it says that it is ready, stop it as an operator does."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "restante", "serve", *flags],
+        env=_environment(data_dir),
+        cwd=data_dir.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    server = Server(process, [], [])
+    ready = threading.Event()
+
+    def read_out() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            server.lines.append(line.rstrip("\n"))
+            if "--json" in flags or line.startswith("  Data"):
+                ready.set()
+
+    def read_err() -> None:
+        assert process.stderr is not None
+        server.errors.extend(process.stderr)
+        ready.set()
+
+    threads = [threading.Thread(target=target, daemon=True) for target in (read_out, read_err)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert ready.wait(START_SECONDS)
+        assert process.poll() is None, "".join(server.errors)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for thread in threads:
+            thread.join(10)
+        for pipe in (process.stdout, process.stderr):
+            assert pipe is not None
+            pipe.close()
+    assert process.returncode == 0, "".join(server.errors)
+
+
+def _blocks(lines: list[str]) -> list[str]:
+    """The indented blocks of the banner that follow a line which ends in a colon: what people copy."""
+    found: list[str] = []
+    for number, line in enumerate(lines):
+        if line.endswith(":") and not line.startswith(" ") and number + 2 < len(lines):
+            block = []
+            for following in lines[number + 2 :]:
+                if not following:
+                    break
+                block.append(following)
+            found.append("\n".join(block))
+    return found
+
+
+def test_the_first_run_is_explained_in_lines_that_work(cli: Cli) -> None:
+    with serving(cli.data_dir) as server:
+        deadline = time.monotonic() + 10
+        while len(_blocks(server.lines)) < 3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        credentials, send, listing = _blocks(server.lines)
+        assert max(len(line) for line in server.lines if "restante-data" not in line and "Data" not in line) <= 80
+        environment = _environment(cli.data_dir)
+        subprocess.run(["sh", "-c", send], check=True, env=environment, timeout=60)
+        arguments = shlex.split(listing.replace("\\\n", " "))
+        done = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=60)
+        answer = json.loads(done.stdout)
+        assert answer["success"] is True
+        assert [message["subject"] for message in answer["messages"]] == ["hello"]
+        password = credentials.split("Password")[1].split()[0]
+        assert cli.json("mailbox", "list")["mailboxes"][0]["address"] == "admin@example.test"
+    assert password not in "".join(server.errors)
+    assert cli.json("verify")["ok"] is True
+
+
+def test_commands_go_through_the_server(cli: Cli, tmp_path: Path) -> None:
+    with serving(cli.data_dir, "--json") as server:
+        ready: dict[str, Any] = json.loads(server.lines[0])
+        assert ready["first_run"]["mailbox"] == "admin@example.test"
+        cli.json("mailbox", "add", "alice@example.test")
+        (tmp_path / "many.mbox").write_bytes(
+            b"".join(b"From a@b Mon Jan  2 10:00:00 2023\nSubject: %d\n\nbody %d\n\n" % (n, n) for n in range(60))
+        )
+        assert cli.json("import", "many.mbox", "--mailbox", "alice@example.test")["imported"] == 60
+        assert cli.json("message", "list", "alice@example.test")["total"] == 60
+        assert cli.run("mailbox", "add", "alice@example.test").code == 4
+        report = cli.json("verify")
+        assert (report["ok"], report["messages"], report["problems"]) == (True, 60, [])
+        cli.json("backup", "copy.tar.zst")
+        cli.json("export", "alice@example.test", "out")
+        assert len(list((tmp_path / "out" / "INBOX").iterdir())) == 60
+        second = cli.run("serve", "--http", "127.0.0.1:0", "--smtp", "127.0.0.1:0", "--submission", "127.0.0.1:0")
+        assert second.code == 4
+        assert "a server is already running" in second.err
+    assert not (cli.data_dir / "control.sock").exists()
+    restored = Cli(tmp_path / "restored")
+    assert restored.json("restore", "copy.tar.zst")["secret"] is False
+    assert restored.json("verify")["messages"] == 60
+    assert restored.json("message", "list", "alice@example.test", "--search", "body")["total"] == 60
+
+
+def test_a_port_in_use_is_one_line(cli: Cli) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        ran = cli.run("serve", "--http", "off", "--submission", "off", "--smtp", f"127.0.0.1:{port}")
+    assert ran.code == 5
+    assert ran.err == f"restante: port {port} is in use; choose another with --smtp\n"
+
+
+@pytest.mark.slow
+def test_ready_in_time(cli: Cli) -> None:
+    start = time.perf_counter()
+    with serving(cli.data_dir, "--json"):
+        first = time.perf_counter() - start
+    start = time.perf_counter()
+    with serving(cli.data_dir, "--json"):
+        second = time.perf_counter() - start
+    assert first < 3.0 * 4  # 3 s and 1.5 s on an idle machine: four times that for a busy one
+    assert second < 1.5 * 4

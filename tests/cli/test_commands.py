@@ -1,0 +1,226 @@
+"""The commands without a server: what they print, how they end."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from restante.cli.main import COMMANDS, restante
+from tests.cli.conftest import Cli
+
+MESSAGE = (
+    b"From: Ann <ann@example.org>\r\nSubject: Hello there\r\nDate: Mon, 2 Jan 2023 10:00:00 +0000\r\n\r\nbody text\r\n"
+)
+
+
+def _leaves(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        found = []
+        for name in command.list_commands(context):
+            sub = command.get_command(context, name)
+            assert sub is not None
+            found += _leaves(sub, (*path, name))
+        return found
+    return [(path, command)]
+
+
+LEAVES = _leaves(restante)
+
+
+@pytest.mark.parametrize(("path", "command"), LEAVES, ids=[" ".join(path) for path, _ in LEAVES])
+def test_every_command_has_the_common_options_and_an_example(path: tuple[str, ...], command: click.Command) -> None:
+    options = {name for parameter in command.params for name in parameter.opts}
+    assert {"--json", "--data-dir", "--config"} <= options
+    text = command.get_help(click.Context(command, info_name=" ".join(path)))
+    assert "Example:" in text
+    assert f"restante {' '.join(path)}" in text
+    assert all(parameter.help for parameter in command.params if isinstance(parameter, click.Option))
+
+
+def test_the_table_says_what_the_commands_say() -> None:
+    context = click.Context(restante)
+    for name in COMMANDS:
+        assert restante.get_command(context, name) is not None
+    help_text = restante.get_help(context)
+    assert all(summary in help_text for _, _, summary in COMMANDS.values())
+
+
+def test_help_is_quick_and_imports_little(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['restante', '--help']\n"
+        "from restante.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'sqlalchemy', 'fastapi', 'apsw', 'cryptography', 'uvloop', 'asyncio'} & set(sys.modules)))"
+    )
+    best = 9.0
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, timeout=60
+        )
+        best = min(best, time.perf_counter() - start)
+        assert done.stdout.rstrip().endswith("[]")
+    assert best < 1.0  # 0.06 s on an idle machine; the imports above are what is really held
+
+
+def test_python_m_restante(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "restante", "version", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert set(json.loads(done.stdout)) == {"restante", "python", "sqlite"}
+
+
+def test_a_new_mailbox_makes_what_it_needs(cli: Cli) -> None:
+    made = cli.json("mailbox", "add", "Alice@Example.test", "--password", "correct horse")
+    assert (made["address"], made["account"], made["password"]) == ("alice@example.test", "default", None)
+    (domain,) = cli.json("domain", "list")["domains"]
+    assert (domain["name"], domain["local"], domain["dns_status"]) == ("example.test", True, "forced")
+
+
+def test_a_password_is_made_and_shown_once(cli: Cli) -> None:
+    made = cli.json("mailbox", "add", "alice@example.test")
+    assert len(made["password"]) == 16
+    (listed,) = cli.json("mailbox", "list")["mailboxes"]
+    assert "password" not in listed
+    assert listed["has_password"] is True
+    ran = cli.run("mailbox", "password", "alice@example.test", "--password-stdin", stdin="a new password\n")
+    assert ran.code == 0
+    assert "a new password" not in ran.out
+
+
+def test_accounts(cli: Cli) -> None:
+    cli.json("account", "add", "workshop", "--quota", "10G")
+    assert cli.json("account", "quota", "workshop", "none")["quota_bytes"] is None
+    assert cli.json("account", "quota", "workshop", "2 MiB")["quota_bytes"] == 2 << 20
+    assert cli.json("account", "suspend", "workshop")["status"] == "suspended"
+    assert cli.json("account", "resume", "workshop")["status"] == "active"
+    (listed,) = cli.json("account", "list")["accounts"]
+    assert listed["name"] == "workshop"
+    assert cli.run("account", "add", "workshop").code == 4
+
+
+def test_domains_and_aliases(cli: Cli) -> None:
+    cli.json("mailbox", "add", "alice@example.test")
+    made = cli.json("domain", "add", "Example.COM", "--catch-all", "alice@example.test")
+    assert (made["name"], made["local"], made["dns_status"]) == ("example.com", False, "pending")
+    assert made["dns_record"].startswith("_restante.example.com. TXT restante-verify=")
+    assert cli.json("domain", "verify", "example.com", "--force")["local"] is True
+    assert cli.run("domain", "approve", "example.com").code == 4
+    alias = cli.json("alias", "add", "sales@example.com", "alice@example.test", "--no-send")
+    assert (alias["mailbox"], alias["may_send"]) == ("alice@example.test", False)
+    assert [one["address"] for one in cli.json("alias", "list")["aliases"]] == ["sales@example.com"]
+    assert cli.run("mailbox", "remove", "sales@example.com").code == 3
+    assert cli.json("alias", "remove", "sales@example.com") == {"address": "sales@example.com", "removed": True}
+    assert cli.json("domain", "remove", "example.com")["removed"] is True
+
+
+def test_tokens(cli: Cli) -> None:
+    cli.json("mailbox", "add", "alice@example.test")
+    admin = cli.json("token", "create", "--dialect", "mail-api", "--admin", "--rate-limit", "none")
+    user = cli.json(
+        "token",
+        "create",
+        "--dialect",
+        "mail-api",
+        "--mailbox",
+        "alice@example.test",
+        "--days",
+        "3",
+        "--rate-limit",
+        "9",
+    )
+    assert (admin["kind"], admin["rate_limit"], len(admin["token"])) == ("admin", "none", 43)
+    assert (user["kind"], user["mailbox"], user["rate_limit"]) == ("user", "alice@example.test", 9)
+    listed = cli.run("token", "list", "--json").out
+    assert admin["token"] not in listed
+    assert len(json.loads(listed)["tokens"]) == 2
+    assert cli.json("token", "revoke", str(user["id"]))["is_active"] is False
+    assert cli.run("token", "revoke", "99").code == 3
+    printed = cli.run("token", "create", "--dialect", "mail-api", "--admin").out
+    assert re.fullmatch(r"[\w-]{43}\n", printed)
+
+
+def test_messages(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "one.eml").write_bytes(MESSAGE)
+    cli.json("mailbox", "add", "alice@example.test")
+    report = cli.json("import", "one.eml", "--mailbox", "alice@example.test")
+    assert (report["imported"], report["failed"], report["bytes"]) == (1, 0, len(MESSAGE))
+    listed = cli.json("message", "list", "alice@example.test")
+    assert listed["total"] == 1
+    (row,) = listed["messages"]
+    assert (row["uid"], row["subject"], row["from"]) == (1, "Hello there", {"name": "Ann", "email": "ann@example.org"})
+    assert row["received_at"] == "2023-01-02T10:00:00Z"
+    assert cli.run("message", "raw", "alice@example.test", "1").raw == MESSAGE
+    shown = cli.json("message", "show", "alice@example.test", "1")
+    assert shown["text"].strip() == "body text"
+    assert "Ann <ann@example.org>" in cli.run("message", "show", "alice@example.test", "1").out
+    assert cli.json("message", "list", "alice@example.test", "--search", "body", "--folder", "*")["total"] == 1
+    assert cli.json("message", "list", "alice@example.test", "--search", "absent")["total"] == 0
+    refused = cli.run("mailbox", "remove", "alice@example.test")
+    assert (refused.code, "--with-mail" in refused.err) == (4, True)
+    assert cli.run("message", "show", "alice@example.test", "2").code == 3
+
+
+def test_exit_codes_and_error_texts(cli: Cli, tmp_path: Path) -> None:
+    missing = cli.run("account", "list", "--json")
+    assert missing.code == 3
+    assert json.loads(missing.err)["error"] == "data_dir_not_found"
+    assert not cli.data_dir.exists()
+    cli.json("mailbox", "add", "alice@example.test")
+    ran = cli.run("mailbox", "quota", "bob@example.test", "1G")
+    assert (ran.code, ran.out, ran.err) == (3, "", "restante: there is no mailbox bob@example.test\n")
+    assert cli.run("mailbox", "add", "alice@example.test").code == 4
+    assert cli.run("mailbox", "add", "no address").code == 2
+    assert cli.run("mailbox", "quota", "alice@example.test", "lots").code == 2
+    assert cli.run("token", "create", "--dialect", "mail-api").code == 2
+    assert cli.run("token", "create", "--dialect", "nothing", "--admin").code == 2
+    assert cli.run("nothing").code == 2
+    assert cli.run("import", "nowhere.eml", "--mailbox", "alice@example.test").code == 3
+
+
+def test_a_wrong_setting_ends_with_2(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "wrong.toml").write_text("[http]\nlisten = 1\n")
+    ran = cli.run("serve", "--config", "wrong.toml")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == "restante: wrong.toml: http.listen: '1' is not a text\n"
+    ran = cli.run("serve", "--smtp", "nowhere")
+    assert ran.code == 2
+    assert ran.err.startswith("restante: --smtp: 'nowhere' is not an address")
+
+
+def test_nothing_printed_can_steer_a_terminal(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "evil.eml").write_bytes(
+        b"From: =?utf-8?q?=1B]0;x=07?= <a@b.example>\r\nSubject: =?utf-8?q?=1B[31mred=9B?=\r\n\r\n\x1b[2Jtext\r\n"
+    )
+    cli.json("mailbox", "add", "alice@example.test")
+    cli.json("import", "evil.eml", "--mailbox", "alice@example.test")
+    for command in (("message", "list", "alice@example.test"), ("message", "show", "alice@example.test", "1")):
+        out = cli.run(*command).out
+        assert not set(out) & {chr(n) for n in [*range(10), *range(11, 32), *range(127, 160)]}
+
+
+def test_config_prints_the_settings(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "restante.toml").write_text(cli.run("config").out)
+    effective = cli.json("config", "--effective")["settings"]
+    assert effective["http.listen"] == "127.0.0.1:8025"
+    assert effective["data_dir"] == str(cli.data_dir)
+    assert effective["secret_key"] is None
+
+
+def test_secret_rotate(cli: Cli) -> None:
+    cli.json("mailbox", "add", "alice@example.test")
+    first, second = cli.json("secret", "rotate"), cli.json("secret", "rotate")
+    assert first["key_id"] != second["key_id"]
+    assert (cli.data_dir / "secret.key").stat().st_mode & 0o777 == 0o600

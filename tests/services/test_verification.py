@@ -1,0 +1,138 @@
+"""Verification: a sound store is called sound, every kind of damage is found, and what can be rebuilt is."""
+
+import os
+from typing import Any
+
+import apsw
+import pytest
+
+from restante.core import domains, mailboxes
+from restante.core.mailboxes import Mailbox
+from restante.runtime import Runtime
+from restante.services import provisioning, storing, verification
+from restante.storage import indexer
+
+
+async def _verify(rt: Runtime, repair: bool = False) -> dict[str, Any]:
+    last: dict[str, Any] = {}
+    async for item in verification.verify(rt, repair):
+        last = item
+    return last
+
+
+@pytest.fixture
+async def mailbox(rt: Runtime) -> Mailbox:
+    made = await provisioning.add_mailbox(rt, "alice@example.test")
+    for n in range(5):
+        raw = f"From: a@b.example\r\nSubject: number {n}\r\n\r\nbody {n}\r\n".encode()
+        await storing.store(rt, made.account_id, made.id, "INBOX", raw)
+    big = b"Subject: big\r\n\r\n" + bytes(range(256)) * 9000
+    await storing.store(rt, made.account_id, made.id, "Sent", big + os.urandom(300_000))
+    indexer.catch_up(rt.config.data_dir)
+    return made
+
+
+def _damage(rt: Runtime, statement: str, file: str = "restante.db") -> None:
+    """Change a file behind the server's back."""
+    conn = apsw.Connection(str(rt.config.data_dir / file))
+    try:
+        conn.set_busy_timeout(10_000)
+        conn.execute(statement)
+    finally:
+        conn.close()
+
+
+async def test_a_sound_store(rt: Runtime, mailbox: Mailbox) -> None:
+    report = await _verify(rt)
+    assert report["problems"] == []
+    assert (report["ok"], report["messages"], report["contents"], report["blobs"]) == (True, 6, 6, 1)
+
+
+async def test_an_empty_store(rt: Runtime) -> None:
+    assert (await _verify(rt))["ok"] is True
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("UPDATE folders SET messages = messages + 1 WHERE name = 'INBOX'", "folder_counters"),
+        ("UPDATE folders SET unseen = 0 WHERE name = 'INBOX'", "folder_counters"),
+        ("UPDATE folders SET size_bytes = 1 WHERE name = 'INBOX'", "folder_counters"),
+        ("UPDATE folders SET uid_next = 2 WHERE name = 'INBOX'", "folder_counters"),
+        ("UPDATE mailboxes SET used_bytes = 0", "mailbox_counters"),
+        ("UPDATE accounts SET used_bytes = 0", "account_counters"),
+        ("UPDATE contents SET uses = 7 WHERE id = 1", "use_count"),
+        ("UPDATE contents SET unused_at = 7 WHERE id = 1", "use_count"),
+        ("UPDATE contents SET structure = x'00' WHERE id = 1", "structure"),
+        ("UPDATE messages SET size_bytes = 1 WHERE id = 1", "message_size"),
+    ],
+)
+async def test_what_is_derived_is_rebuilt(rt: Runtime, mailbox: Mailbox, statement: str, kind: str) -> None:
+    _damage(rt, statement)
+    found = await _verify(rt)
+    assert found["ok"] is False
+    assert kind in {problem["kind"] for problem in found["problems"]}
+    repaired = await _verify(rt, repair=True)
+    assert repaired["ok"] is True
+    assert repaired["repaired_count"] >= 1
+    indexer.catch_up(rt.config.data_dir)
+    assert (await _verify(rt))["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind"),
+    [
+        ("UPDATE contents SET raw = x'28b52ffd00' WHERE id = 1", "bytes_missing"),
+        ("UPDATE contents SET sha256 = zeroblob(32) WHERE id = 1", "bytes_changed"),
+        ("UPDATE contents SET blob_key = '1/' || hex(zeroblob(32)), raw = NULL WHERE id = 1", "bytes_missing"),
+        ("DELETE FROM contents WHERE id = 1", "content_missing"),
+        ("UPDATE messages SET folder_id = 999 WHERE id = 1", "folder_missing"),
+    ],
+)
+async def test_lost_bytes_are_named_and_stay(rt: Runtime, mailbox: Mailbox, statement: str, kind: str) -> None:
+    _damage(rt, statement)
+    found = await _verify(rt, repair=True)
+    assert kind in {problem["kind"] for problem in found["problems"] if not problem["repaired"]}
+    assert found["ok"] is False
+
+
+async def test_a_lost_blob_file(rt: Runtime, mailbox: Mailbox) -> None:
+    (blob,) = [path for path in (rt.config.data_dir / "blobs").rglob("*") if path.is_file()]
+    data = blob.read_bytes()
+    blob.write_bytes(data[:-1] + b"?")
+    assert {one["kind"] for one in (await _verify(rt))["problems"]} == {"bytes_changed"}
+    blob.unlink()
+    assert {one["kind"] for one in (await _verify(rt))["problems"]} == {"bytes_missing"}
+
+
+async def test_an_orphan_blob_is_no_problem(rt: Runtime, mailbox: Mailbox) -> None:
+    rt.blobs.put(f"{mailbox.account_id}/{'a' * 64}", b"x")
+    report = await _verify(rt)
+    assert (report["ok"], report["unreferenced_blobs"]) == (True, 1)
+
+
+async def test_the_index_is_compared(rt: Runtime, mailbox: Mailbox) -> None:
+    _damage(rt, "DELETE FROM fts_docsize WHERE id IN (2, 3)", "index.db")
+    _damage(rt, "INSERT INTO fts_docsize (id, sz, origin) VALUES (77, x'00', 1)", "index.db")
+    found = await _verify(rt)
+    assert sorted(one["kind"] for one in found["problems"]) == ["index_extra", "index_missing", "index_missing"]
+
+
+async def test_missing_documents_are_made_again(rt: Runtime, mailbox: Mailbox) -> None:
+    _damage(rt, "DELETE FROM fts_docsize WHERE id = 2", "index.db")
+    assert (await _verify(rt, repair=True))["repaired_count"] == 1
+    indexer.catch_up(rt.config.data_dir)
+    assert (await _verify(rt))["problems"] == []
+
+
+async def test_waiting_messages_count_as_indexed(rt: Runtime, mailbox: Mailbox) -> None:
+    await storing.store(rt, mailbox.account_id, mailbox.id, "INBOX", b"Subject: later\r\n\r\n")
+    assert (await _verify(rt))["ok"] is True
+
+
+async def test_removed_mail_leaves_a_sound_store(rt: Runtime, mailbox: Mailbox) -> None:
+    domain = await rt.db.read(domains.get, mailbox.account_id, mailbox.domain_id)
+    assert domain.is_local
+    await rt.db.write(mailboxes.remove, mailbox.account_id, mailbox.id, rt.clock.now(), True)
+    report = await _verify(rt)
+    assert (report["problems"], report["messages"]) == ([], 0)
