@@ -1,13 +1,13 @@
 """The shared mail corpus, read in place, and what independent parsers say about each message.
 
-``messages()`` yields every message; ``compare(raw, ours)`` names each field on which our reading differs from *both* the
-standard library (compat32) and fast-mail-parser; ``exceptions()`` are the explained differences of
+``messages()`` yields every message; ``compare(sample)`` names each field on which our reading differs from *all* of
+the standard library (compat32, policy.default) and fast-mail-parser; ``exceptions()`` are the explained differences of
 ``tests/corpus_exceptions.tsv`` (message, field, ours, theirs, reason with its RFC section).
 """
 
 import csv
 import email
-import email._parseaddr
+import email._parseaddr  # type: ignore[import-not-found]
 import email.header
 import email.message
 import email.policy
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A field that we read unlike every independent parser."""
+    """A field that we read unlike every independent parser that could read it."""
 
     field: str
     ours: str
@@ -226,13 +226,14 @@ def compare(sample: Sample) -> list[Difference]:
     found = []
     for name, value in mine.items():
         theirs = [reading[name] for reading in readings if reading is not None and name in reading]
+        mine_now = value
         if name == "date":
-            value = None if value is None else int(value.timestamp())
+            mine_now = None if value is None else int(value.timestamp())
             theirs = [
                 moment if moment is None or isinstance(moment, int | float) else moment.timestamp() for moment in theirs
             ]
-        if theirs and value not in theirs:
-            found.append(Difference(name, repr(value), " | ".join(map(repr, theirs))))
+        if theirs and mine_now not in theirs:
+            found.append(Difference(name, repr(mine_now), " | ".join(map(repr, theirs))))
     return found
 
 
@@ -321,7 +322,7 @@ def decode(value: str) -> str:
 
 def addresses(message: email.message.Message, name: str) -> list[tuple[str, str]] | None:
     try:  # not getaddresses: newer Pythons answer nothing at all for what they find odd
-        found = email._parseaddr.AddressList(field(message, name)).addresslist  # type: ignore[attr-defined]
+        found = email._parseaddr.AddressList(field(message, name)).addresslist
     except RecursionError:
         return None
     return [(decode(display), one) for display, one in found if display or one]

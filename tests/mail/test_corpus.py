@@ -1,16 +1,10 @@
 """Every message of the shared corpus, against the manifest and independent parsers (see ``corpus.py``)."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-import corpus
 
 from restante.mail import imap_values, structure
 from restante.mail import message as mail
+from tests.mail import corpus
 
 pytestmark = pytest.mark.skipif(not corpus.available(), reason="the shared corpus is not beside this repository")
 

@@ -36,8 +36,19 @@ def test_dates(written: str, utc: str) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["", "junk", "Mon, 32 Jan 2020 00:00:00 +0000", "Fri, 21 Xyz 1997 00:00:00", "Wed, 15 Dec 2010    59:10 -0500", "31 Feb 2020 10:00",
-     "1 Jan 0000 00:00", "1 Jan 10000 00:00:00", "-1 Jan 2020", "(" * 5000, "1" * 5000],
-)  # fmt: skip
+    [
+        "",
+        "junk",
+        "Mon, 32 Jan 2020 00:00:00 +0000",
+        "Fri, 21 Xyz 1997 00:00:00",
+        "Wed, 15 Dec 2010    59:10 -0500",
+        "31 Feb 2020 10:00",
+        "1 Jan 0000 00:00",
+        "1 Jan 10000 00:00:00",
+        "-1 Jan 2020",
+        "(" * 5000,
+        "1" * 5000,
+    ],
+)
 def test_no_dates(written: str) -> None:
     assert dates.parse(written) is None

@@ -12,13 +12,73 @@ from restante.mail import address, charset, dates, headers, html, imap_values, s
 from restante.mail import message as mail
 
 PIECES = [
-    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b"--b", b"--b--", b"--bb", b"\r\n--b\r\n", b"\r\n--b--\r\n", b"Content-Type: ", b"multipart/mixed",
-    b"; boundary=b", b'; boundary="b', b"; charset=", b"utf-7", b"message/rfc822", b"text/html", b"text/plain", b"Content-Transfer-Encoding: ",
-    b"base64", b"quoted-printable", b"x-uuencode", b"Subject: ", b"From: ", b"To: ", b"Date: ", b"References: ", b"=?utf-8?q?", b"=?utf-8?b?", b"?=",
-    b"=C3=A9", b"4pyT", b"=", b"==", b"\"", b"\\", b"(", b")", b"<", b">", b"@", b",", b";", b":", b"'", b"*0*=", b"filename", b"name*1*=utf-8''%c3",
-    b"\xff", b"\xc3\xa9", b"\x00", b"\x1b$B", b"begin 644 x", b"end", b"<p>", b"<!--", b"<script>", b"&amp;", b"Fri, 21 Nov 1997 09:55:06 -0600", b"a",
-    b"Content-Disposition: attachment; ", b"Content-ID: ", b"\xd8\x00", b"+2AA-",
-]  # fmt: skip
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\r\n\r\n",
+    b" ",
+    b"\t",
+    b"--b",
+    b"--b--",
+    b"--bb",
+    b"\r\n--b\r\n",
+    b"\r\n--b--\r\n",
+    b"Content-Type: ",
+    b"multipart/mixed",
+    b"; boundary=b",
+    b'; boundary="b',
+    b"; charset=",
+    b"utf-7",
+    b"message/rfc822",
+    b"text/html",
+    b"text/plain",
+    b"Content-Transfer-Encoding: ",
+    b"base64",
+    b"quoted-printable",
+    b"x-uuencode",
+    b"Subject: ",
+    b"From: ",
+    b"To: ",
+    b"Date: ",
+    b"References: ",
+    b"=?utf-8?q?",
+    b"=?utf-8?b?",
+    b"?=",
+    b"=C3=A9",
+    b"4pyT",
+    b"=",
+    b"==",
+    b'"',
+    b"\\",
+    b"(",
+    b")",
+    b"<",
+    b">",
+    b"@",
+    b",",
+    b";",
+    b":",
+    b"'",
+    b"*0*=",
+    b"filename",
+    b"name*1*=utf-8''%c3",
+    b"\xff",
+    b"\xc3\xa9",
+    b"\x00",
+    b"\x1b$B",
+    b"begin 644 x",
+    b"end",
+    b"<p>",
+    b"<!--",
+    b"<script>",
+    b"&amp;",
+    b"Fri, 21 Nov 1997 09:55:06 -0600",
+    b"a",
+    b"Content-Disposition: attachment; ",
+    b"Content-ID: ",
+    b"\xd8\x00",
+    b"+2AA-",
+]
 soup = st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=6)), max_size=60).map(b"".join)
 
 
@@ -90,6 +150,8 @@ def test_encoded_words_come_back(text: str) -> None:
     assert headers.words(word) == text.strip()
 
 
+MIXED = b"Content-Type: multipart/x; boundary=b\r\n\r\n"
+HTML = b"Content-Type: text/html\r\n\r\n"
 Maker = Callable[[int], bytes]
 HOSTILE: dict[str, Maker] = {
     "encoded words": lambda n: b"Subject: " + b"=?utf-8?q?a?= " * n + b"\r\n\r\n",
@@ -104,27 +166,29 @@ HOSTILE: dict[str, Maker] = {
     "open angles": lambda n: b"From: " + b"<" * n + b"\r\n\r\n",
     "groups": lambda n: b"To: " + b"g:a@b;" * n + b"\r\n\r\n",
     "addresses": lambda n: b"To: " + b"a <b@c>, " * n + b"\r\n\r\n",
-    "spaces": lambda n: b"To: a" + b" " * n + b"b\r\nSubject: a" + b" " * n + b"b\r\nContent-Type: a/b; c=d" + b" " * n + b"e)\r\n\r\n",
+    "spaces": lambda n: b"To: a%bb\r\nSubject: a%bb\r\nContent-Type: a/b; c=d%be)\r\n\r\n" % ((b" " * n,) * 3),
     "semicolons": lambda n: b"Content-Type: a/b" + b";" * n + b"\r\n\r\n",
     "parameters": lambda n: b"Content-Type: a/b" + b"; c*0*=d" * n + b"\r\n\r\n",
     "references": lambda n: b"References: " + b"<a" * n + b"<a@b> " * n + b"\r\n\r\n",
     "date": lambda n: b"Date: " + b"Fri, " * n + b"1" * n + b"\r\n\r\n",
-    "parts": lambda n: b"Content-Type: multipart/x; boundary=b\r\n\r\n" + b"--b\r\n\r\nx\r\n" * n,
-    "near delimiters": lambda n: b"Content-Type: multipart/x; boundary=b\r\n\r\n" + b"--bx\r\n" * n,
-    "delimiters with a tail": lambda n: b"Content-Type: multipart/x; boundary=b\r\n\r\n" + (b"--b" + b" " * 900 + b"x\r\n") * (n // 100),
-    "nesting": lambda n: b"".join(b"Content-Type: multipart/x; boundary=b%d\r\n\r\n--b%d\r\n" % (k, k) for k in range(n // 4)),
+    "parts": lambda n: MIXED + b"--b\r\n\r\nx\r\n" * n,
+    "near delimiters": lambda n: MIXED + b"--bx\r\n" * n,
+    "delimiters with a tail": lambda n: MIXED + (b"--b" + b" " * 900 + b"x\r\n") * (n // 100),
+    "nesting": lambda n: b"".join(
+        b"Content-Type: multipart/x; boundary=b%d\r\n\r\n--b%d\r\n" % (k, k) for k in range(n // 4)
+    ),
     "nested messages": lambda n: b"Content-Type: message/rfc822\r\n\r\n" * (n // 4),
-    "html tags": lambda n: b"Content-Type: text/html\r\n\r\n" + b"<div>" * n,
-    "html openers": lambda n: b"Content-Type: text/html\r\n\r\n" + b"<a " * n + b"<!-- " * n,
-    "html quotes": lambda n: b"Content-Type: text/html\r\n\r\n" + b"<a b=\"" * n + b">" * n,
-    "html spaces": lambda n: b"Content-Type: text/html\r\n\r\n" + b"a&nbsp;" * n + b" " * n + b"\n" * n,
-    "html scripts": lambda n: b"Content-Type: text/html\r\n\r\n" + b"<script></script>" * n + b"<script>" * n,
-    "html ampersands": lambda n: b"Content-Type: text/html\r\n\r\n" + b"&" * n,
-    "base64 padding": lambda n: b"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n\r\n" + b"YQ==" * n,
-    "quoted-printable": lambda n: b"Content-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" + b"=   " * n,
-    "uuencode": lambda n: b"Content-Type: image/x\r\nContent-Transfer-Encoding: uuencode\r\n\r\nbegin 1 x\n" + b"#86)C\n" * n,
+    "html tags": lambda n: HTML + b"<div>" * n,
+    "html openers": lambda n: HTML + b"<a " * n + b"<!-- " * n,
+    "html quotes": lambda n: HTML + b'<a b="' * n + b">" * n,
+    "html spaces": lambda n: HTML + b"a&nbsp;" * n + b" " * n + b"\n" * n,
+    "html scripts": lambda n: HTML + b"<script></script>" * n + b"<script>" * n,
+    "html ampersands": lambda n: HTML + b"&" * n,
+    "base64 padding": lambda n: b"Content-Transfer-Encoding: base64\r\n\r\n" + b"YQ==" * n,
+    "quoted-printable": lambda n: b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + b"=   " * n,
+    "uuencode": lambda n: b"Content-Transfer-Encoding: uuencode\r\n\r\nbegin 1 x\n" + b"#86)C\n" * n,
     "utf-7": lambda n: b"Content-Type: text/plain; charset=utf-7\r\n\r\n" + b"+AOk-" * n,
-}  # fmt: skip
+}
 
 
 def seconds(raw: bytes) -> float:
@@ -143,9 +207,14 @@ def seconds(raw: bytes) -> float:
 
 @pytest.mark.parametrize("name", sorted(HOSTILE))
 def test_time_is_linear(name: str) -> None:
-    small, large = seconds(HOSTILE[name](5_000)), seconds(HOSTILE[name](20_000))
-    # four times the bytes: 4 when linear, 16 when quadratic; very short times are noise
-    assert large < max(small, 0.004) * 9, (small, large)
+    # four times the bytes: 4 when linear, 16 when quadratic; short times are noise, a busy machine gets three tries
+    found = []
+    for _ in range(3):
+        small, large = seconds(HOSTILE[name](5_000)), seconds(HOSTILE[name](20_000))
+        if large < max(small, 0.005) * 9:
+            return
+        found.append((small, large))
+    pytest.fail(f"not linear: {found}")
 
 
 @pytest.mark.parametrize("name", sorted(HOSTILE))

@@ -32,7 +32,8 @@ def test_groups_quotes_and_raw_bytes() -> None:
     raw = b'To: g: "q w"@x.org;\r\nFrom: "a\\"b" <c@d.e>\r\nSubject: Gr\xfc\xdfe \\ "x"\r\nSender:\r\n\r\nx'
     value = imap_values.envelope(mail.parse(raw))
     assert value == (
-        b'(NIL {11}\r\nGr\xfc\xdfe \\ "x" (("a\\"b" NIL "c" "d.e")) (("a\\"b" NIL "c" "d.e")) (("a\\"b" NIL "c" "d.e")) '
+        b'(NIL {11}\r\nGr\xfc\xdfe \\ "x" (("a\\"b" NIL "c" "d.e")) '
+        b'(("a\\"b" NIL "c" "d.e")) (("a\\"b" NIL "c" "d.e")) '
         b'((NIL NIL "g" NIL)(NIL NIL "q w" "x.org")(NIL NIL NIL NIL)) NIL NIL NIL NIL)'
     )
 
@@ -76,7 +77,8 @@ hi
     message = mail.parse(raw)
     assert imap_values.bodystructure(message) == (
         b'(("text" "plain" ("charset" "US-ASCII") NIL NIL "7bit" 8 1 NIL NIL ("en" "de") NIL)'
-        b'("image" "png" ("name*" "utf-8\'\'%C3%A9.png") "<i@x>" "a \\"picture\\"" "base64" 4 NIL ("inline" ("filename" "a.png")) NIL NIL)'
+        b'("image" "png" ("name*" "utf-8\'\'%C3%A9.png") "<i@x>" "a \\"picture\\"" "base64" 4 NIL '
+        b'("inline" ("filename" "a.png")) NIL NIL)'
         b'("message" "rfc822" NIL NIL NIL "7bit" 20 (NIL "inner" NIL NIL NIL NIL NIL NIL NIL NIL) '
         b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 2 0 NIL NIL NIL NIL) 2 NIL NIL NIL NIL)'
         b' "mixed" ("boundary" "x y") NIL NIL NIL)'

@@ -141,7 +141,7 @@ def test_a_memory_map_reads_as_bytes_do(tmp_path: Path) -> None:
         assert message == mail.parse(ORDINARY)
         assert mail.searchable(message, mapped) == mail.searchable(message, ORDINARY)
         assert mail.headers(mapped) == mail.headers(ORDINARY)
-        assert [b"".join(mail.decoded(one, mapped)) for one in message.attachments][0] == b"hello"
+        assert b"".join(mail.decoded(message.attachments[0], mapped)) == b"hello"
 
 
 def test_bare_line_feeds_read_as_crlf_does() -> None:
@@ -196,7 +196,7 @@ def attached(headers: bytes, body: bytes = b"x") -> bytes:
     [
         (b"Content-Disposition: attachment; filename*=utf-8''%e2%9c%93.pdf", "✓.pdf"),
         (
-            b"Content-Disposition: attachment;\r\n filename*0*=iso-8859-1'de'%fc;\r\n filename*1=b.p;\r\n filename*2*=%64f",
+            b"Content-Disposition: inline;\r\n filename*0*=iso-8859-1'de'%fc;\r\n filename*1=b.p;\r\n filename*2*=%64f",
             "üb.pdf",
         ),
         (b'Content-Disposition: attachment; filename="=?UTF-8?B?w6kucGRm?="', "é.pdf"),
@@ -262,7 +262,8 @@ def test_a_missing_close_loses_nothing() -> None:
 
 def test_an_outer_boundary_ends_what_is_inside() -> None:
     raw = crlf(
-        "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: multipart/x; boundary=b\n\n--b\n\none\n--a\n\ntwo\n--a--"
+        "Content-Type: multipart/mixed; boundary=a\n\n--a\nContent-Type: multipart/x; boundary=b\n\n"
+        "--b\n\none\n--a\n\ntwo\n--a--"
     )
     assert mail.text(mail.parse(raw), raw) == "one\ntwo"
 

@@ -36,9 +36,19 @@ def test_message_id(value: bytes | None, found: str | None) -> None:
 
 @pytest.mark.parametrize(
     "subject",
-    ["Hello", "Re: Hello", "RE[2]: Hello", "Fwd: re: [list] Hello", "[list] Re: Hello (fwd)", "AW: WG: Hello", "[Fwd: Re: Hello]", "Re : hello",
-     "回复：Hello", "  Re:   Hello  "],
-)  # fmt: skip
+    [
+        "Hello",
+        "Re: Hello",
+        "RE[2]: Hello",
+        "Fwd: re: [list] Hello",
+        "[list] Re: Hello (fwd)",
+        "AW: WG: Hello",
+        "[Fwd: Re: Hello]",
+        "Re : hello",
+        "回复：Hello",
+        "  Re:   Hello  ",
+    ],
+)
 def test_base_subject(subject: str) -> None:
     assert threads.base_subject(subject) == "hello"
 

@@ -34,7 +34,8 @@ class Address:
 class Item:
     """One element of an address list as written: a mailbox, or the opening or end of a group.
 
-    ``name`` still has its encoded words; ``local`` is without its quotes; for a group's opening ``name`` is the group's.
+    ``name`` still has its encoded words; ``local`` is without its quotes; a group's opening
+    has the group's ``name``.
     """
 
     kind: Literal["mailbox", "group", "end"]
@@ -310,8 +311,9 @@ _ROUTED_LOCAL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?
 def normalise(address: str) -> str:
     """The form of an address that routing compares: local part case-folded and NFC, domain as lower-case A-labels.
 
-    A quoted local part loses quotes it does not need; dots may stand anywhere (docomo.ne.jp gave out such addresses). Raises Invalid (code ``invalid_address``): no ``@``, a part
-    empty or too long (64 and 255 octets, RFC 5321 §4.5.3.1), control characters, a domain that IDNA 2008 refuses.
+    A quoted local part loses quotes it does not need; dots may stand anywhere (docomo.ne.jp gave out such addresses).
+    Raises Invalid (``invalid_address``, ``invalid_domain``): no ``@``, a part empty or too long (64 and 253 octets,
+    RFC 5321 §4.5.3.1), control characters, a domain that IDNA 2008 refuses.
     """
     if len(address) > 1_000:
         raise Invalid("the address is too long", code="invalid_address")
