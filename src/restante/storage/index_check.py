@@ -1,7 +1,8 @@
 """Whether the search index holds every message and nothing else, looked at in short steps beside a working indexer.
 
-A message in the queue beyond the index's watermark counts as indexed, and so does one that a rebuild has still to reach. Main file and
-index are read one after the other, so what seems wrong may only be younger than the other file: callers look twice.
+A message in the queue beyond the index's watermark counts as indexed, and so does one that a rebuild has still to
+reach. Main file and index are read one after the other, so what seems wrong may only be younger than the other file:
+callers look twice.
 """
 
 import contextlib
