@@ -23,7 +23,9 @@ def main(arguments: list[str]) -> int:
     """Exit status 1 when a promise is missed."""
     parser = argparse.ArgumentParser(prog="./dev bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHES)} (all)")
-    parser.add_argument("--quick", action="store_true", help="short rounds and a small store: to try the benchmark itself")
+    parser.add_argument(
+        "--quick", action="store_true", help="short rounds and a small store: to try the benchmark itself"
+    )
     parser.add_argument("--seconds", type=float, help="of a round of ingest (60)")
     parser.add_argument("--rounds", type=int, help="of ingest (3)")
     parser.add_argument("--messages", type=int, help="in the store that is read from (1000000)")

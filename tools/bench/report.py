@@ -59,7 +59,10 @@ class Table:
         widths = [max(len(row[place]) for row in (self.columns, *self.rows)) for place in range(len(self.columns))]
         lines = [self.title]
         for row in (self.columns, *self.rows):
-            cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            cells = [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
             lines.append("  " + "  ".join(cells))
         lines += [f"  {'ok    ' if target.is_kept else 'MISSED'}  {target.text}" for target in self.targets]
         return "\n".join(lines) + "\n"
@@ -126,5 +129,7 @@ def _memory_gib() -> float:
 
 
 def _commit() -> str:
-    shown = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    shown = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     return shown.stdout.strip() or "unknown"

@@ -10,7 +10,7 @@ import random
 import signal
 import time
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,6 @@ class Target(Protocol):
 
     name: str
     largest_bytes: int  # of nearly all inputs
-    dictionary: Sequence[bytes]
 
     def seeds(self) -> list[bytes]:
         """Where to start, beside the kept seeds."""
@@ -77,7 +76,7 @@ class Outcome:
 
     def __str__(self) -> str:
         return (
-            f"{self.target}: {self.inputs:,} inputs in {self.seconds:.1f} s ({self.inputs / max(self.seconds, 1e-9):,.0f}/s), "
+            f"{self.target}: {self.inputs:,} inputs in {self.seconds:.1f} s, "
             f"{self.behaviours:,} behaviours, slowest {self.slowest_seconds * 1000:.1f} ms, "
             f"memory {self.grown_bytes / 2**20:+.1f} MiB, {len(self.failures)} failures"
         )
@@ -93,10 +92,17 @@ def kept_seeds(target: str) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.iterdir())] if folder.is_dir() else []
 
 
+def dictionary(target: str) -> list[bytes]:
+    """The words of a target's input, from ``dictionaries/``: one a line, written with Python's escapes."""
+    lines = (Path(__file__).parent / "dictionaries" / f"{target}.txt").read_text("ascii").splitlines()
+    return [line.encode("ascii").decode("unicode_escape").encode("latin-1") for line in lines]
+
+
 def run(target: Target, *, seed: int, inputs: int | None = None, seconds: float = float("inf")) -> Outcome:
     """Run the kept seeds and then mutated inputs until ``inputs`` or ``seconds`` are over, or enough has failed."""
     outcome = Outcome(target.name)
-    mutator = Mutator(random.Random(seed), [*kept_seeds(target.name), *target.seeds()], target.dictionary, target.largest_bytes)
+    seeds = [*kept_seeds(target.name), *target.seeds()]
+    mutator = Mutator(random.Random(seed), seeds, dictionary(target.name), target.largest_bytes)
     behaviours: set[Hashable] = set()
     started = time.monotonic()
     first = list(mutator.pool)
@@ -135,9 +141,7 @@ def save(outcome: Outcome, folder: Path) -> list[Path]:
     return paths
 
 
-def _inputs(
-    first: list[bytes], make: Callable[[], bytes], limit: int | None, until: float
-) -> Iterator[bytes]:
+def _inputs(first: list[bytes], make: Callable[[], bytes], limit: int | None, until: float) -> Iterator[bytes]:
     count = 0
     for data in first[:limit]:
         count += 1

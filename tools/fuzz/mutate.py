@@ -10,7 +10,9 @@ HUGE_BYTES = 65_536  # one input in two hundred may grow to it
 class Mutator:
     """Makes inputs from a pool of seeds; ``pool`` may grow while it is used."""
 
-    def __init__(self, rng: random.Random, seeds: Sequence[bytes], dictionary: Sequence[bytes], largest_bytes: int) -> None:
+    def __init__(
+        self, rng: random.Random, seeds: Sequence[bytes], dictionary: Sequence[bytes], largest_bytes: int
+    ) -> None:
         self._rng = rng
         self.pool = list(seeds) or [b""]
         self._largest_bytes = largest_bytes

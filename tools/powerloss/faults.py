@@ -43,8 +43,8 @@ class Faults:
         return {
             **os.environ,
             "LD_PRELOAD": str(self._library),
-            "RESTANTE_FAULTS_DATA": str(self._data),
-            "RESTANTE_FAULTS_SIDE": str(self._side),
+            "FAULTS_DATA": str(self._data),
+            "FAULTS_SIDE": str(self._side),
         }
 
     def set(self, **values: int) -> None:

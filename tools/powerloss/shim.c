@@ -1,8 +1,8 @@
 /*
  * A library to preload that makes storage and time misbehave as real machines do.
  *
- * Power loss.  Every change that a process makes to files below RESTANTE_FAULTS_DATA is written to a journal in
- * RESTANTE_FAULTS_SIDE before it happens: the bytes before and after, lengths, names.  fsync and fdatasync are
+ * Power loss.  Every change that a process makes to files below FAULTS_DATA is written to a journal in
+ * FAULTS_SIDE before it happens: the bytes before and after, lengths, names.  fsync and fdatasync are
  * written there too.  After the processes were killed, tools/powerloss/rollback.py takes back what was not yet
  * synced.  fsync itself is not passed on to the disk: what counts here is what a program asked for; instead
  * a sync may be given a length of time, so that kills fall into it.
@@ -86,7 +86,7 @@ static void forked(void) { pthread_mutex_init(&mutex, NULL); }
 
 __attribute__((constructor)) static void start(void) {
     load_all();
-    const char *data = getenv("RESTANTE_FAULTS_DATA"), *place = getenv("RESTANTE_FAULTS_SIDE");
+    const char *data = getenv("FAULTS_DATA"), *place = getenv("FAULTS_SIDE");
     if (!data || !place) return;
     data_length = (size_t)snprintf(data_prefix, sizeof data_prefix, "%s/", data);
     snprintf(side, sizeof side, "%s", place);
