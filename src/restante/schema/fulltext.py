@@ -1,8 +1,8 @@
 """Finding messages by their text on SQLite: the queries that go to ``index.db``, attached as ``search``.
 
-``storage.indexer`` writes that file: an FTS5 table ``fts`` whose documents are sets of terms (``mail.words``) plus the
-scope terms ``#m<mailbox>`` and ``#a<account>``, rowid = message id; and each account's vocabulary, ``terms`` and
-``grams``.
+``storage.indexer`` writes that file. ``fts``: FTS5, a document per message (rowid = its id), the set of its terms
+(``mail.words``) and the scope terms ``#m<mailbox>`` and ``#a<account>``. ``terms``: each account's vocabulary.
+``grams``: FTS5, a document per vocabulary entry, its trigrams, each marked with the account.
 
 A condition of a query becomes an OR of vocabulary entries, at most ``EXPANSION_MAX`` of them, the shortest first and
 then by code point, whatever the engine. Exact pieces are counted by the index. Where a piece is only narrowed by the
@@ -27,9 +27,7 @@ EXPANSION_MAX = 1_000  # vocabulary entries that stand for one condition
 LOOKED_AT_MAX = 5_000  # candidates compared with the text
 LOOKED_AT_BYTES = 24 << 20
 GROUP = 32  # FTS5 walks all children of an OR at each step: a tree of small groups is as much faster
-PROBE = 3_000  # rows looked at to see how common a trigram is
-GRAMS_PROBED = 12  # trigrams of one condition that are looked at so
-FEW = 50  # a trigram with fewer entries is good enough
+COMMON = 5_000  # vocabulary entries with one or two characters in them, from which on the list is read in order
 BATCH = 100
 FOLDED_BYTES = FOLDED_MAX * 4
 LONGEST = LONG_ADDRESS  # no vocabulary entry has more characters
@@ -50,6 +48,20 @@ def account_term(account_id: int) -> str:
     return f"#a{account_id}"
 
 
+def gram_terms(account_id: int, grams: Iterable[str]) -> str:
+    """The document of a vocabulary entry in ``grams``."""
+    mark = f"{account_id}#"
+    return " ".join([mark + gram for gram in grams])
+
+
+def _grams_match(account_id: int, text: str) -> str:
+    """What the trigrams of every vocabulary entry with ``text`` in it match; a short text is the beginning of one."""
+    if len(text) < 3:
+        return quote(f"{account_id}#{text}") + " *"
+    grams = dict.fromkeys([f"{account_id}#{text[i : i + 3]}" for i in range(len(text) - 2)])
+    return " AND ".join(map(quote, grams))
+
+
 def quote(term: str) -> str:
     """A term as FTS5 reads it; no term has a quotation mark in it."""
     return f'"{term}"'
@@ -60,20 +72,9 @@ _TESTS = {
     Where.STARTS: "instr(term, ?) = 1",
     Where.ENDS: "instr(term || ' ', ? || ' ') > 0",
 }
-_OF_ACCOUNT = "search.grams WHERE account_id = ?"
+_BY_GRAMS = "SELECT term FROM search.grams g CROSS JOIN search.terms t ON t.id = g.rowid WHERE g.grams MATCH ? AND {} "
+_IN_ORDER = "SELECT term FROM search.terms WHERE account_id = ? AND {} "
 _FIRST = "ORDER BY size, term LIMIT ?"
-_BY_GRAM = {
-    place: " ".join(["SELECT term FROM", _OF_ACCOUNT, "AND gram = ? AND", test, _FIRST])
-    for place, test in _TESTS.items()
-}
-_BY_GRAMS = {
-    place: " ".join(["SELECT DISTINCT term, size FROM", _OF_ACCOUNT, "AND gram BETWEEN ? AND ? AND", test, _FIRST])
-    for place, test in _TESTS.items()
-}
-_BY_TERM = {
-    place: " ".join(["SELECT term FROM search.terms WHERE account_id = ? AND", test, _FIRST])
-    for place, test in _TESTS.items()
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,39 +211,18 @@ class _Search:
             return [text]
         if len(text) > LONGEST:
             return []
-        if len(text) >= 3:
-            gram = self._rarest_gram(text)
-            if gram is None:
-                return []
-            sql = _BY_GRAM[condition.where]
-            rows = self._rows(sql, (account_id, gram, text, EXPANSION_MAX))
-        elif self._count_grams(text, text + LAST) < PROBE:
-            sql = _BY_GRAMS[condition.where]
-            rows = self._rows(sql, (account_id, text, text + LAST, text, EXPANSION_MAX))
-        else:  # so common that the beginning of the list has enough of them
-            sql = _BY_TERM[condition.where]
+        test, grams = _TESTS[condition.where], _grams_match(account_id, text)
+        if len(text) < 3 and self._is_common(grams):  # then the beginning of the vocabulary has enough of them
+            sql = _IN_ORDER.format(test) + _FIRST
             rows = self._rows(sql, (account_id, text, EXPANSION_MAX))
+        else:
+            sql = _BY_GRAMS.format(test) + _FIRST
+            rows = self._rows(sql, (grams, text, EXPANSION_MAX))
         return [row[0] for row in rows]
 
-    def _rarest_gram(self, text: str) -> str | None:
-        """The trigram of ``text`` with the fewest vocabulary entries; None when one has none at all."""
-        grams = list(dict.fromkeys([text[i : i + 3] for i in range(len(text) - 2)]))[:GRAMS_PROBED]
-        if len(grams) == 1:
-            return grams[0]
-        best, fewest = None, PROBE + 1
-        for gram in grams:
-            count = self._count_grams(gram, gram)
-            if count == 0:
-                return None
-            if count < fewest:
-                best, fewest = gram, count
-            if fewest < FEW:
-                break
-        return best
-
-    def _count_grams(self, first: str, last: str) -> int:
-        sql = "SELECT count(*) FROM (SELECT 1 FROM search.grams WHERE account_id = ? AND gram BETWEEN ? AND ? LIMIT ?)"
-        return int(self._rows(sql, (self._scope.account_id, first, last, PROBE))[0][0])
+    def _is_common(self, grams: str) -> bool:
+        sql = "SELECT count(*) FROM (SELECT 1 FROM search.grams WHERE grams MATCH ? LIMIT ?)"
+        return int(self._rows(sql, (grams, COMMON))[0][0]) >= COMMON
 
     def _rows(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         self._cursor.execute(sql, parameters)

@@ -35,7 +35,7 @@ VERSION = f"1/{fulltext.unidata_version}"  # of the tables below, of words.py an
 BATCH_ROWS = 500
 BATCH_BYTES = 4 << 20  # of folded text, compressed
 KNOWN_TERMS = 60_000  # in each of the two generations of words known to be in the vocabulary
-BATCH_SECONDS = 0.1  # at least so long between two batches: many small ones make many segments
+BATCH_SECONDS = 0.25  # at least so long between two batches: many small ones make many segments
 CHECKPOINT_SECONDS = 0.25
 REPORT_SECONDS = 0.5
 IDLE_SECONDS = 2.0  # without nudges it looks by itself
@@ -50,12 +50,14 @@ EXIT_CORRUPT = 3  # the index was thrown away: start again
 _TABLES = f"""
 CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE version (value TEXT NOT NULL);
-CREATE TABLE terms (account_id INTEGER, size INTEGER, term TEXT, PRIMARY KEY (account_id, size, term)) WITHOUT ROWID;
-CREATE TABLE grams (account_id INTEGER, gram TEXT, size INTEGER, term TEXT,
-                    PRIMARY KEY (account_id, gram, size, term)) WITHOUT ROWID;
+CREATE TABLE terms (id INTEGER PRIMARY KEY, account_id INTEGER NOT NULL, size INTEGER NOT NULL, term TEXT NOT NULL,
+                    UNIQUE (account_id, size, term));
 CREATE VIRTUAL TABLE fts USING fts5(terms, content='', contentless_delete=1, detail=none,
                                     tokenize="ascii tokenchars '{fulltext.WORD_CHARACTERS}'");
+CREATE VIRTUAL TABLE grams USING fts5(parts, content='', contentless_delete=1, detail=none,
+                                      tokenize="ascii tokenchars '{fulltext.WORD_CHARACTERS}'");
 INSERT INTO fts(fts, rank) VALUES ('automerge', 0), ('crisismerge', 40), ('usermerge', 2), ('hashsize', 16777216);
+INSERT INTO grams(grams, rank) VALUES ('automerge', 0), ('crisismerge', 40), ('usermerge', 2), ('hashsize', 16777216);
 INSERT INTO state VALUES ('watermark', 0), ('rebuilt', 0), ('removed', 0);
 """  # noqa: S608 - constants only
 
@@ -81,7 +83,10 @@ def _open_tables(path: Path) -> apsw.Connection:
     for pragma in pragmas:
         conn.execute(f"PRAGMA {pragma}").fetchall()
     with _transaction(conn):
-        known = conn.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'fts_%'").fetchall()
+        known = conn.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'fts\\_%' ESCAPE '\\'"
+            " AND name NOT LIKE 'grams\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        ).fetchall()
         version = conn.execute("SELECT value FROM version").fetchone() if ("version",) in known else None
         if version != (VERSION,):
             for (name,) in known:
@@ -122,9 +127,9 @@ class Indexer:
         self._wal = data_dir / (INDEX + "-wal")
         self._main.execute("PRAGMA query_only=ON").fetchall()
         self._unzip = zstandard.ZstdDecompressor()
-        self._known: set[tuple[int, str]] = set()
-        self._known_before: set[tuple[int, str]] = set()
-        self._sweep_at: tuple[int, int, str] | None = None
+        self._known: dict[int, set[str]] = {}
+        self._known_before: dict[int, set[str]] = {}
+        self._sweep_at: int | None = None
         self.watermark = self._state("watermark")
         self._rebuilt = self._state("rebuilt")
         self._removed = self._state("removed")
@@ -163,7 +168,8 @@ class Indexer:
         has_messages = self._main.execute("SELECT max(id) FROM messages").fetchone()
         with _transaction(self._index):
             self._index.execute("INSERT INTO fts(fts) VALUES ('delete-all')")
-            self._index.execute("DELETE FROM terms; DELETE FROM grams")
+            self._index.execute("INSERT INTO grams(grams) VALUES ('delete-all')")
+            self._index.execute("DELETE FROM terms")
             self._set_state("watermark", last)
             # Messages up to this number are indexed backwards from it: newest first.
             self._set_state("rebuilt", int(has_messages[0] or 0) if has_messages else 0)
@@ -172,7 +178,7 @@ class Indexer:
         self._forget()
 
     def _forget(self) -> None:
-        self._known, self._known_before, self._sweep_at = set(), set(), None
+        self._known, self._known_before, self._sweep_at = {}, {}, None
 
     @property
     def is_rebuilding(self) -> bool:
@@ -240,7 +246,7 @@ class Indexer:
     def _write(self, found: dict[int, tuple[int, int, bytes] | None]) -> None:
         """Put documents in place (a value) or take them out (None); the caller commits."""
         documents: list[tuple[int, str]] = []
-        fresh: set[tuple[int, str]] = set()
+        fresh: dict[int, set[str]] = {}
         for message_id, source in found.items():
             if source is None:
                 continue
@@ -248,8 +254,9 @@ class Indexer:
             cut = words.terms(fulltext.unfold(self._unzip, folded))
             scope = f"{fulltext.mailbox_term(mailbox_id)} {fulltext.account_term(account_id)} "
             documents.append((message_id, scope + " ".join(cut.vocabulary) + " " + " ".join(cut.others)))
-            fresh.update([(account_id, term) for term in cut.vocabulary])
-        self._learn(fresh)
+            fresh.setdefault(account_id, set()).update(cut.vocabulary)
+        for account_id, terms in fresh.items():
+            self._learn(account_id, terms)
         if documents:
             self._index.executemany("INSERT OR REPLACE INTO fts(rowid, terms) VALUES (?, ?)", documents)
         gone = [(message_id,) for message_id, source in found.items() if source is None]
@@ -258,28 +265,31 @@ class Indexer:
             self._removed += len(gone)
             self._set_state("removed", self._removed)
 
-    def _learn(self, terms: set[tuple[int, str]]) -> None:
+    def _learn(self, account_id: int, terms: set[str]) -> None:
         """Enter words into the vocabulary of their account."""
-        unknown = terms - self._known
+        known = self._known.setdefault(account_id, set())
+        unknown = terms - known
         if not unknown:
             return
-        self._known |= unknown
-        unknown -= self._known_before
-        if len(self._known) > KNOWN_TERMS:
-            self._known_before, self._known = self._known, set()
-        rows = sorted([(account_id, len(term), term) for account_id, term in unknown])
-        sql = "INSERT INTO terms VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING account_id, size, term"
-        new = list(self._index.executemany(sql, rows))
-        grams = [(account_id, gram, size, term) for account_id, size, term in new for gram in words.trigrams(term)]
-        grams.sort()
-        self._index.executemany("INSERT INTO grams VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", grams)
+        known |= unknown
+        unknown -= self._known_before.get(account_id, frozenset())
+        if sum(map(len, self._known.values())) > KNOWN_TERMS:
+            self._known_before, self._known = self._known, {}
+        rows = sorted([(account_id, len(term), term) for term in unknown])
+        new: Iterable[Any] = self._index.executemany(
+            "INSERT INTO terms (account_id, size, term) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING id, term",
+            rows,
+        )
+        grams = [(row[0], fulltext.gram_terms(account_id, words.trigrams(row[1]))) for row in list(new)]
+        self._index.executemany("INSERT INTO grams (rowid, parts) VALUES (?, ?)", grams)
 
     def tidy(self) -> bool:
         """One bounded step of merging or sweeping, for idle moments; returns whether there is more to do."""
         before = self._index.total_changes()
         with _transaction(self._index):
             self._index.execute("INSERT INTO fts(fts, rank) VALUES ('merge', ?)", (MERGE_PAGES,))
-        return self._index.total_changes() - before >= 2 or self.sweep()
+            self._index.execute("INSERT INTO grams(grams, rank) VALUES ('merge', ?)", (MERGE_PAGES,))
+        return self._index.total_changes() - before >= 4 or self.sweep()
 
     def sweep(self, after: int = SWEEP_AFTER) -> bool:
         """Look at some words, if at least ``after`` messages were removed, and forget those that no message has.
@@ -289,27 +299,23 @@ class Indexer:
         if self._sweep_at is None:
             if self._removed < max(after, 1) or self.is_rebuilding:
                 return False
-            self._sweep_at = (0, 0, "")
+            self._sweep_at = 0
             self._removed = 0
         rows: Iterable[Any] = self._index.execute(
-            "SELECT account_id, size, term FROM terms WHERE (account_id, size, term) > (?, ?, ?)"
-            " ORDER BY account_id, size, term LIMIT ?",
-            (*self._sweep_at, SWEEP_TERMS),
+            "SELECT id, account_id, term FROM terms WHERE id > ? ORDER BY id LIMIT ?", (self._sweep_at, SWEEP_TERMS)
         )
         found: list[tuple[int, int, str]] = list(rows)
-        unused = [row for row in found if not self._is_used(row[0], row[2])]
+        unused = [row for row in found if not self._is_used(row[1], row[2])]
+        gone = [(row[0],) for row in unused]
         with _transaction(self._index):
-            self._index.executemany("DELETE FROM terms WHERE account_id = ? AND size = ? AND term = ?", unused)
-            grams = [(row[0], gram, row[1], row[2]) for row in unused for gram in words.trigrams(row[2])]
-            self._index.executemany(
-                "DELETE FROM grams WHERE account_id = ? AND gram = ? AND size = ? AND term = ?", grams
-            )
+            self._index.executemany("DELETE FROM terms WHERE id = ?", gone)
+            self._index.executemany("DELETE FROM grams WHERE rowid = ?", gone)
             if len(found) < SWEEP_TERMS:
                 self._set_state("removed", self._removed)
-        for account_id, _, term in unused:
-            self._known.discard((account_id, term))
-            self._known_before.discard((account_id, term))
-        self._sweep_at = found[-1] if len(found) == SWEEP_TERMS else None
+        for _, account_id, term in unused:
+            for known in (self._known, self._known_before):
+                known.get(account_id, set()).discard(term)
+        self._sweep_at = found[-1][0] if len(found) == SWEEP_TERMS else None
         return self._sweep_at is not None
 
     def _is_used(self, account_id: int, term: str) -> bool:
