@@ -32,7 +32,7 @@ _ROUTE_ERRORS: dict[str, errors.RestanteError] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass
 class MemoryBackend:
     """Domain example.test with alice (and her alias sales) and bob; keeps the messages it was given."""
 
@@ -105,6 +105,9 @@ class MemoryTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self.is_closed = self.is_aborted = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
 
     def pause_reading(self) -> None:
         assert not self.is_paused

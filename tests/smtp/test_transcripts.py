@@ -10,9 +10,11 @@ import pytest
 
 from restante import clock
 from restante.net import certificates
+from restante.services.reception import Envelope, Receipt, Source
 from restante.smtp.reception import Reception
 from restante.smtp.server import Listener, listen
 from restante.smtp.submission import Submission
+from restante.storage.spool import Buffer
 from tests.smtp.dialogue import MemoryBackend, settings
 
 Open = Callable[..., Awaitable[Listener]]
@@ -505,3 +507,67 @@ async def test_a_large_message_goes_through_a_file(opened: Open, backend: Memory
     writer.close()
     assert backend.messages[0][2] == body
     assert not any(files for _, _, files in os.walk(tmp_path))  # the file has no name
+
+
+async def test_the_listener_keeps_the_time(opened: Open) -> None:
+    listener = await opened(command_timeout_seconds=1)
+    await play(listener.port, "S: 220\nS: 421 4.4.2\nS: EOF")
+    assert listener.counters.connections_open == 0
+
+
+async def test_a_flood_of_recipients_in_one_segment_is_answered_in_order(opened: Open) -> None:
+    listener = await opened(max_recipients=1000)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(b"HELO c\r\nMAIL FROM:<a@b.test>\r\n" + b"RCPT TO:<alice@example.test>\r\n" * 5000 + b"QUIT\r\n")
+    replies = (await reader.read()).splitlines()
+    writer.close()
+    assert [line[:9] for line in replies[3:-1]] == [b"250 2.1.5"] * 1000 + [b"452 4.5.3"] * 4000
+    assert replies[-1].startswith(b"221 ")
+
+
+async def test_a_peer_that_leaves_during_delivery_loses_nothing(
+    opened: Open, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = await opened()
+    arrived, go = asyncio.Event(), asyncio.Event()
+    plain = backend.receive
+
+    async def slow(envelope: Envelope, source: Source, raw: Buffer) -> Receipt:
+        arrived.set()
+        await go.wait()
+        return await plain(envelope, source, raw)
+
+    monkeypatch.setattr(backend, "receive", slow)
+    _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(b"HELO c\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\nx\r\n.\r\nNOOP\r\n")
+    await arrived.wait()
+    writer.transport.abort()
+    go.set()
+    while listener.counters.connections_open:
+        await asyncio.sleep(0.01)
+    assert [m[2] for m in backend.messages] == [b"x\r\n"]
+
+
+async def test_a_flooding_peer_is_not_read_while_a_message_is_stored(
+    opened: Open, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = await opened()
+    go = asyncio.Event()
+    plain = backend.receive
+
+    async def slow(envelope: Envelope, source: Source, raw: Buffer) -> Receipt:
+        await go.wait()
+        return await plain(envelope, source, raw)
+
+    monkeypatch.setattr(backend, "receive", slow)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(b"HELO c\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\nx\r\n.\r\n")
+    writer.write(b"NOOP " + b"x" * 64_000_000 + b"\r\n")
+    await asyncio.sleep(0.3)
+    held = listener.counters.bytes_received
+    assert held < 2_000_000  # the rest waits in the peer's own memory
+    go.set()
+    lines = [await reader.readline() for _ in range(6)]
+    assert lines[-1].startswith(b"250 2.0.0 Kept as receipt1")
+    assert (await reader.readline()).startswith(b"421 ")
+    writer.transport.abort()

@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
             self._close()
         elif self._port.draining and (self._transaction is None or not self._transaction.is_receiving):
             self._hang_up(_SHUTDOWN)
-        elif self._read_paused:
+        elif self._read_paused and not self._transport.is_closing():
             self._read_paused = False
             self._transport.resume_reading()
 
@@ -207,7 +207,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def _pause_reading(self) -> None:
-        if not self._read_paused and self._closed_at is None:
+        if not self._read_paused and not self._transport.is_closing():
             self._read_paused = True
             self._transport.pause_reading()
 

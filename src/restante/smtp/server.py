@@ -64,7 +64,11 @@ class Listener:
     def _check_all(self) -> None:
         now = self._shared.loop.time()
         for session in list(self._shared.sessions):
-            session.check(now)
+            try:
+                session.check(now)
+            except Exception:  # noqa: BLE001 - the time of the other sessions goes on
+                _log.exception("smtp_session_failed")
+                session.abort()
 
 
 async def listen(

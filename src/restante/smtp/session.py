@@ -233,6 +233,7 @@ class Session(Connection):
         except Exception as error:  # noqa: BLE001 - the map decides
             self._report(error)
             self._port.counters.logins_refused += 1
+            _log.info("smtp_login_refused", peer=self._peer, username=credentials.username)
             self._auth_failures += 1
             if self._auth_failures >= self._port.limits.max_auth_failures:
                 self._out.append(reply_for(error, "login").encode())
@@ -301,6 +302,9 @@ class Session(Connection):
             self._report(error)
             reply = reply_for(error, "recipient")
             count(counters.recipients_refused, reply)
+            _log.info(
+                "smtp_recipient_refused", peer=self._peer, recipient=address, reply=f"{reply.code} {reply.enhanced}"
+            )
             self._refuse(reply)
         else:
             counters.recipients_accepted += 1
@@ -417,7 +421,7 @@ class Session(Connection):
             self._port.counters.messages_accepted += 1
             self._messages += 1
             self._errors = self._idle_commands = 0
-            self._out.append(smtp.reply(250, "2.0.0", f"Kept as {receipt.id}"))
+            self._out.append(f"250 2.0.0 Kept as {receipt.id}\r\n".encode())
         finally:
             del raw
             self._end_transaction()
