@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, insert, select
 
 from restante import clock
 from restante.errors import Conflict, Invalid, NotFound
 from restante.ids import AccountId, FolderId, MailboxId, ModSeq, Uid
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.prepared import Prepared
 
 DEFAULTS = (
     ("INBOX", "inbox"),
@@ -38,6 +39,14 @@ _COLUMNS = (
     _f.messages,
     _f.unseen,
     _f.size_bytes,
+)
+
+_FIND = Prepared(
+    select(*_COLUMNS).where(
+        _f.account_id == bindparam("account"),
+        _f.mailbox_id == bindparam("mailbox"),
+        _f.name == bindparam("folder_name"),
+    )
 )
 
 
@@ -116,9 +125,7 @@ def list_folders(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId) -
 
 def find_folder(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, name: str) -> Folder | None:
     """The folder of that name; special folders in any case, ``Spam`` is ``Junk``."""
-    row = conn.execute(
-        select(*_COLUMNS).where(_f.account_id == account_id, _f.mailbox_id == mailbox_id, _f.name == canonical(name))
-    ).first()
+    row = _FIND.row(conn, {"account": account_id, "mailbox": mailbox_id, "folder_name": canonical(name)})
     return None if row is None else _folder(row)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Literal, cast
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, delete, func, insert, literal, select, update
+from sqlalchemy import RowMapping, Select, bindparam, delete, func, insert, literal, select, update
 
 from restante import clock, ids
 from restante.core import events, folders
@@ -18,6 +18,7 @@ from restante.ids import AccountId, DomainId, MailboxId
 from restante.mail import address as addresses
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.prepared import Prepared
 
 MAX_NAME_CHARS = 255
 MAX_ALIAS_TARGETS = 100
@@ -27,6 +28,13 @@ Status = Literal["active", "disabled"]
 
 _M = tables.mailboxes.c
 _A = tables.addresses.c
+_COLUMNS = tuple(column.name for column in tables.mailboxes.columns)
+_TARGETS = Prepared(
+    select(*tables.mailboxes.columns)
+    .join(tables.addresses, _A.mailbox_id == _M.id)
+    .where(_A.address == bindparam("wanted"))
+    .order_by(_M.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +156,8 @@ def targets(conn: ReadConn, address: str) -> list[Mailbox]:
         wanted = addresses.normalise(address)
     except Invalid:
         return []
-    statement = select(tables.mailboxes).join(tables.addresses, _A.mailbox_id == _M.id)
-    rows = conn.execute(statement.where(_A.address == wanted).order_by(_M.id)).mappings()
-    return [_mailbox(row) for row in rows]
+    rows = _TARGETS.rows(conn, {"wanted": wanted})
+    return [_mailbox(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
 
 def find_login(conn: ReadConn, address: str) -> Login | None:
@@ -359,7 +366,7 @@ def _require_quota(quota_bytes: int | None) -> None:
         raise Invalid("A quota is a number of bytes, 0 or more.", details={"quota_bytes": "0 or more"})
 
 
-def _mailbox(row: RowMapping) -> Mailbox:
+def _mailbox(row: RowMapping | dict[str, Any]) -> Mailbox:
     return Mailbox(
         id=MailboxId(row["id"]),
         account_id=AccountId(row["account_id"]),

@@ -130,10 +130,13 @@ NO_UID_REACHES = (1 << 32) + 1  # UIDs have 32 bits
 _pairs = msgspec.json.Decoder(list[tuple[str, str]])
 
 
+def flag_names(flags: int, keywords: str) -> tuple[str, ...]:
+    """The system flags of those bits, then the keywords, as a row has them."""
+    names = _FLAG_TUPLES[flags & 31]
+    return names + tuple(keywords.split(" ")) if keywords else names
+
+
 def _row(row: Sequence[Any]) -> MessageRow:
-    flags = _FLAG_TUPLES[row[7] & 31]
-    if row[8]:
-        flags += tuple(row[8].split(" "))
     return MessageRow(
         row[0],
         uuid.UUID(bytes=row[1]),
@@ -142,7 +145,7 @@ def _row(row: Sequence[Any]) -> MessageRow:
         row[4],
         row[5],
         row[6],
-        flags,
+        flag_names(row[7], row[8]),
         row[9],
         clock.from_micros(row[10]),
         None if row[11] is None else clock.from_micros(row[11]),

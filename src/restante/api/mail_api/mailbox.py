@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from restante.api.mail_api import auth, paging, shapes
 from restante.api.mail_api.downloads import disposition, media_type
-from restante.core import access, folders, messages
+from restante.core import access, folders, listing, messages
 from restante.core.access import Principal
 from restante.core.folders import Folder
+from restante.core.listing import Listed
 from restante.core.mailboxes import Mailbox
 from restante.core.messages import MessageRow
 from restante.errors import NotFound
@@ -29,12 +30,12 @@ _OWN_FIELDS = frozenset({"from", "to", "cc", "subject", "date", "message-id", "m
 _DOWNLOAD_HEADERS = ((b"content-security-policy", b"sandbox; default-src 'none'"),)
 
 
-class Listed(NamedTuple):
+class FolderPage(NamedTuple):
     """A page as read in one transaction."""
 
     mailbox: Mailbox
     folder: Folder
-    rows: list[MessageRow]
+    rows: list[Listed]
 
 
 class Found(NamedTuple):
@@ -96,12 +97,12 @@ def read_folders(conn: ReadConn, principal: Principal, address: str) -> tuple[Ma
     return mailbox, folders.list_folders(conn, mailbox.account_id, mailbox.id)
 
 
-def read_page(conn: ReadConn, principal: Principal, address: str, query: shapes.ListQuery) -> Listed:
+def read_page(conn: ReadConn, principal: Principal, address: str, query: shapes.ListQuery) -> FolderPage:
     """A page of a folder that the principal may read. Errors: Forbidden, NotFound (mailbox, folder)."""
     mailbox = access.require_mailbox(conn, principal, address)
     folder = paging.require_folder(conn, mailbox, query.folder)
-    rows = messages.list_page(conn, mailbox.account_id, folder.id, limit=query.limit, offset=query.offset)
-    return Listed(mailbox, folder, rows)
+    rows = listing.list_page(conn, mailbox.account_id, folder.id, limit=query.limit, offset=query.offset)
+    return FolderPage(mailbox, folder, rows)
 
 
 def read_message(conn: ReadConn, principal: Principal, params: dict[str, str], folder_name: str) -> Found:
@@ -116,14 +117,14 @@ def read_message(conn: ReadConn, principal: Principal, params: dict[str, str], f
     return Found(row, mailbox, trace)
 
 
-def _item(row: MessageRow) -> shapes.MessageItem:
+def _item(row: Listed) -> shapes.MessageItem:
     return shapes.MessageItem(
         row.uid,
         row.message_id_header,
-        row.from_,
-        row.to,
+        shapes.Person(*row.from_),
+        [shapes.Person(name, email) for name, email in row.to],
         row.subject,
-        shapes.moment(row.sent_at or row.received_at),
+        row.date,
         row.size_bytes,
         row.flags,
         row.attachments > 0,
@@ -136,9 +137,9 @@ def _full(found: Found, content: Content) -> Answer:
         success=True,
         uid=row.uid,
         message_id=row.message_id_header,
-        from_=row.from_,
-        to=parsed.to,
-        cc=parsed.cc,
+        from_=shapes.person(row.from_),
+        to=[shapes.person(one) for one in parsed.to],
+        cc=[shapes.person(one) for one in parsed.cc],
         subject=parsed.subject,
         date=shapes.moment(row.sent_at or row.received_at),
         headers=other_headers([*mail.headers(found.trace), *mail.headers(content.raw)]),

@@ -36,7 +36,7 @@ async def search(call: Call) -> Answer:
         shapes.FoundMessage(
             hit.row.uid,
             hits.names[hit.row.folder_id],
-            hit.row.from_,
+            shapes.person(hit.row.from_),
             hit.row.subject,
             shapes.moment(hit.row.sent_at or hit.row.received_at),
             hit.snippet,

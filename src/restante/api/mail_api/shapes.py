@@ -22,6 +22,18 @@ def moment(when: datetime) -> datetime:
     return when.replace(microsecond=0)
 
 
+class Person(Struct, frozen=True, gc=False):
+    """A name (may be empty) and an address."""
+
+    name: str
+    email: str
+
+
+def person(address: Address) -> Person:
+    """An address of a message as the API shows it."""
+    return Person(address.name, address.email)
+
+
 class Failure(Struct, frozen=True, omit_defaults=True):
     """Every refusal. ``detail`` repeats ``message``; ``fields`` comes with VALIDATION_ERROR."""
 
@@ -52,13 +64,13 @@ class FolderList(Struct, frozen=True):
     folders: list[FolderItem]
 
 
-class MessageItem(Struct, frozen=True):
+class MessageItem(Struct, frozen=True, gc=False):
     """A message in a list; ``size`` in bytes."""
 
     uid: int
     message_id: str | None
-    from_: Address = field(name="from")
-    to: tuple[Address, ...]
+    from_: Person = field(name="from")
+    to: list[Person]
     subject: str
     date: datetime
     size: int
@@ -99,9 +111,9 @@ class FullMessage(Struct, frozen=True):
     success: bool
     uid: int
     message_id: str | None
-    from_: Address = field(name="from")
-    to: tuple[Address, ...]
-    cc: tuple[Address, ...]
+    from_: Person = field(name="from")
+    to: list[Person]
+    cc: list[Person]
     subject: str
     date: datetime
     headers: dict[str, str]
@@ -115,7 +127,7 @@ class FoundMessage(Struct, frozen=True):
 
     uid: int
     folder: str
-    from_: Address = field(name="from")
+    from_: Person = field(name="from")
     subject: str
     date: datetime
     snippet: str
