@@ -120,6 +120,11 @@ def test_searchable_has_names_addresses_attachments_and_text() -> None:
     ]
 
 
+def test_extracts_are_preview_and_searchable() -> None:
+    message = mail.parse(ORDINARY)
+    assert mail.extracts(message, ORDINARY) == (mail.preview(message, ORDINARY), mail.searchable(message, ORDINARY))
+
+
 def test_headers_are_all_there_in_order() -> None:
     found = mail.headers(ORDINARY)
     assert [name for name, _ in found][:3] == ["Received", "From", "To"]

@@ -6,7 +6,7 @@ message too (bytes or a memory map). ``dump`` and ``load`` keep a Message beside
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 import msgspec
@@ -188,7 +188,7 @@ def _size(part: Part, raw: Buffer) -> int:
 
 
 def _base64_size(raw: Buffer, start: int, end: int) -> int | None:
-    """The decoded size of well-formed base64 without decoding it (four times as fast); None when it has to be decoded."""
+    """The decoded size of well-formed base64 without decoding it (four times as fast); None when it must be."""
     digits = 0
     padding = 0
     for at in range(start, end, CHUNK_BYTES):
@@ -358,8 +358,23 @@ def _readable_part(part: Part, raw: Buffer, limit: int) -> str:
 
 def preview(message: Message, raw: Buffer) -> str:
     """The first words of a message on one line, at most 200 characters."""
+    return _first_words(readable(message, raw, PREVIEW_BYTES))
+
+
+def searchable(message: Message, raw: Buffer) -> str:
+    """What search looks through, one item a line: subject, sender, recipients, attachment names, body text."""
+    return _all_words(message, readable(message, raw))
+
+
+def extracts(message: Message, raw: Buffer) -> tuple[str, str]:
+    """(preview, searchable) for the price of one: bodies are decoded once."""
+    contents = list(readable(message, raw))
+    return _first_words(contents), _all_words(message, contents)
+
+
+def _first_words(contents: Iterable[str]) -> str:
     out = ""
-    for content in readable(message, raw, PREVIEW_BYTES):
+    for content in contents:
         out = f"{out} {' '.join(content[:2_000].split())}".strip()
         if not out.isprintable():
             out = "".join([one if one.isprintable() or one in _JOINERS else " " for one in out])
@@ -369,14 +384,13 @@ def preview(message: Message, raw: Buffer) -> str:
     return out[:PREVIEW_LENGTH].rstrip()
 
 
-def searchable(message: Message, raw: Buffer) -> str:
-    """What search looks through, one item a line: subject, sender, recipients, attachment names, body text."""
+def _all_words(message: Message, contents: Iterable[str]) -> str:
     lines = [message.subject]
     for group in (message.from_, message.to, message.cc):
         lines += [f"{one.name} {one.email}" if one.name else one.email for one in group]
     lines += [one.filename for one in message.attachments if one.filename]
     size = sum(map(len, lines))
-    for content in readable(message, raw):
+    for content in contents:
         lines.append(content)
         size += len(content)
         if size > MAX_SEARCHABLE:
