@@ -16,6 +16,7 @@ from restante.core.access import Principal
 from restante.core.routing import Route
 from restante.ids import AccountId, DomainId, MailboxId
 from restante.services.reception import Envelope, Receipt, Source
+from restante.smtp.errors import UNEXPECTED
 from restante.smtp.port import Policy, Port, Settings
 from restante.smtp.reception import Reception
 from restante.smtp.session import Session
@@ -38,6 +39,7 @@ class MemoryBackend:
 
     messages: list[tuple[Envelope, Source, bytes]] = field(default_factory=list)
     failure: Exception | None = None  # what ``receive`` raises
+    bugs: int = 0  # how often ``bug@example.test`` was asked for, which fails as a bug would
 
     async def route(self, address: str, size_bytes: int) -> tuple[Route, ...]:
         local, _, domain = address.lower().rpartition("@")
@@ -46,6 +48,7 @@ class MemoryBackend:
         if domain not in ("example.test", HOSTNAME):
             raise errors.Forbidden("elsewhere", code="relay_denied")
         if local == "bug":
+            self.bugs += 1
             raise RuntimeError("secret detail")
         if local in _ROUTE_ERRORS:
             raise _ROUTE_ERRORS[local]
@@ -161,16 +164,23 @@ class Dialogue:
 
 
 _SETTINGS = settings()
+_UNEXPECTED = UNEXPECTED.encode()
 _RECEPTION = Reception()
 
 
 def converse(chunks: Iterable[bytes], backend: MemoryBackend | None = None, policy: Policy | None = None) -> bytes:
     """Feed chunks of any bytes to a new session; every reply, the greeting first.
 
-    Nothing is raised whatever the bytes are; messages that were accepted are in ``backend.messages``.
+    Raises AssertionError when the session ran into an error of its own (it tells the peer 451 and logs it). Messages
+    that were accepted are in ``backend.messages``.
     """
+    backend = backend or MemoryBackend()
     dialogue = Dialogue(backend, policy)
     for chunk in chunks:
         if chunk:
             dialogue.say(chunk)
-    return dialogue.end()
+    replies = dialogue.end()
+    assert replies.count(_UNEXPECTED) == backend.bugs, "the session failed"
+    assert dialogue.port.receiving == 0, "a message was left behind"
+    assert not dialogue.port.sessions, "the session was left behind"
+    return replies
