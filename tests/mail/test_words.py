@@ -1,0 +1,184 @@
+"""Folding, index terms, the query parser."""
+
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restante.errors import Invalid
+from restante.mail import words
+from restante.mail.words import LONG_ADDRESS, LONG_WORD, Condition, Piece, Where
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("", ""),
+        ("  Hello \r\n\t World\x00 ", "hello world"),
+        ("ПРИВЕТ Мир", "привет мир"),
+        ("Straße ΣΊΣΥΦΟΣ", "strasse σίσυφοσ"),
+        ("ｆｕｌｌ　ｗｉｄｔｈ", "full width"),
+        ("ﬁsh № ½ ①", "fish no 1⁄2 1"),
+        ("Cafe\u0301", "café"),
+        ("ｶﾞｷﾞ", "ガギ"),
+        ("co\u00adop zero\u200bwidth", "coop zerowidth"),
+        ("❤️👍🏽", "❤👍🏽"),
+        ("lone\ud800", "lone\ufffd"),
+        ("\u00a0a\u2003b\u2028c\x85d", "a b c d"),
+    ],
+)
+def test_fold(text: str, folded: str) -> None:
+    assert words.fold(text) == folded
+
+
+def test_folding_every_character_twice_changes_nothing() -> None:
+    for code in range(0x110000):
+        once = words.fold(f"a{chr(code)}b")
+        assert words.fold(once) == once, hex(code)
+
+
+@given(st.text(max_size=300))
+def test_folding_twice_changes_nothing(text: str) -> None:
+    once = words.fold(text)
+    assert words.fold(once) == once
+    once.encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + "\u0315\u0300" * 130_000,  # sorting marks is quadratic in most libraries
+        "\ufdfa" * 260_000,
+        "@" * 260_000,
+        "a@ " * 90_000,
+        "a.-" * 90_000 + "@",
+        "x" * 260_000,
+        "中" * 260_000,
+        "\u0f40\u0f71\u0f72" * 90_000,
+        " ".join(str(n) for n in range(40_000)),
+    ],
+)
+def test_hostile_texts_take_linear_time(text: str) -> None:
+    start = time.process_time()
+    folded = words.fold(text)
+    found = words.terms(folded)
+    assert time.process_time() - start < 3
+    assert len(folded) <= words.FOLDED_MAX
+    assert len(found.vocabulary) <= 2 * words.VOCABULARY_MAX
+
+
+def test_terms_of_a_mixed_text() -> None:
+    found = words.terms(words.fold("Mail from Ann.Lee+x@Example.COM, re: 北京市 foo-bar Привет हिन्दी 👍"))
+    assert found.vocabulary == {
+        *("mail", "from", "ann", "lee", "x", "example", "com", "re", "foo", "bar", "привет", "हिन्दी"),
+        "ann.lee+x@example.com",
+    }
+    assert found.others == {"北", "京", "市", "北京", "京市", "👍"}
+
+
+def test_long_runs_are_indexed_by_their_parts() -> None:
+    long = "ab" * 25
+    found = words.terms(f"see {long} {'a' * LONG_WORD}")
+    assert found.vocabulary == {"see", "a" * LONG_WORD}
+    assert found.others == {"%a", "%b", "%ab", "%ba", "%aba", "%bab"}
+
+
+def test_a_long_address_marks_its_text() -> None:
+    address = "a" * LONG_ADDRESS + "@b"
+    assert words.LONG_ADDRESS_TERM in words.terms(address).others
+    assert address not in words.terms(address).vocabulary
+
+
+@given(st.text(max_size=200))
+def test_terms_can_be_told_from_marks(text: str) -> None:
+    for term in words.words(words.fold(text)):
+        assert term
+        assert not any(one.isspace() for one in term)
+        assert words.SCOPE_MARK not in term
+        assert '"' not in term
+
+
+def test_a_word_contains_what_it_is_asked_for() -> None:
+    (piece,) = words.parse("Invoice").pieces
+    assert piece.is_exact
+    assert piece.conditions[0].where is Where.CONTAINS
+    assert piece.conditions[0].text == "invoice"
+
+
+def test_a_piece_with_punctuation_is_compared_with_the_text() -> None:
+    (piece,) = words.parse("foo-mid-bar").pieces
+    assert not piece.is_exact
+    assert [(one.text, one.where) for one in piece.conditions] == [
+        ("foo", Where.ENDS),
+        ("mid", Where.EQUAL),
+        ("bar", Where.STARTS),
+    ]
+
+
+def test_scripts_without_spaces() -> None:
+    assert words.parse("中").pieces == (Piece("中", (Condition("中", Where.EQUAL),), is_exact=True),)
+    assert words.parse("北京").pieces == (Piece("北京", (Condition("北京", Where.EQUAL),), is_exact=True),)
+    (piece,) = words.parse("北京市").pieces
+    assert not piece.is_exact
+    assert [one.text for one in piece.conditions] == ["北京", "京市"]
+
+
+def test_an_address_is_one_condition() -> None:
+    (piece,) = words.parse("ann@example").pieces
+    assert piece.is_exact
+    assert piece.conditions == (Condition("ann@example", Where.CONTAINS, (words.LONG_ADDRESS_TERM,)),)
+
+
+def test_pieces_within_others_are_left_out() -> None:
+    assert [piece.text for piece in words.parse("in invoice IN voice x").pieces] == ["invoice", "x"]
+
+
+def test_queries_are_bounded() -> None:
+    assert words.parse("  ").pieces == ()
+    assert len(words.parse(" ".join(chr(0x3B1 + n) for n in range(16))).pieces) == 16
+    with pytest.raises(Invalid, match="characters"):
+        words.parse("x" * (words.QUERY_MAX + 1))
+    with pytest.raises(Invalid, match="words"):
+        words.parse(" ".join(f"w{n}w" for n in range(words.PIECES_MAX + 1)))
+
+
+@given(st.text(max_size=60), st.data())
+def test_every_part_of_a_text_meets_its_own_conditions(text: str, data: st.DataObject) -> None:
+    folded = words.fold(text)
+    if not folded:
+        return
+    start = data.draw(st.integers(0, len(folded) - 1))
+    part = folded[start : start + data.draw(st.integers(1, 12))]
+    if words.fold(part) != part.strip():
+        return  # cut between a letter and its mark
+    query = words.parse(part)
+    assert query.matches(folded) == bool(part.strip())
+    found = words.terms(folded)
+    for piece in query.pieces:
+        for condition in piece.conditions:
+            assert meets(condition, found), (folded, piece)
+
+
+def meets(condition: Condition, found: words.Terms) -> bool:
+    everything = found.vocabulary | found.others
+    if condition.long_terms and everything.issuperset(condition.long_terms):
+        return True
+    match condition.where:
+        case Where.EQUAL:
+            return condition.text in everything
+        case Where.CONTAINS:
+            return any(condition.text in term for term in found.vocabulary)
+        case Where.STARTS:
+            return any(term.startswith(condition.text) for term in found.vocabulary)
+        case Where.ENDS:
+            return any(term.endswith(condition.text) for term in found.vocabulary)
+
+
+def test_marks_stand_inside_words() -> None:
+    marks = [chr(code) for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in {"Mn", "Mc"}]
+    for mark in marks:
+        folded = words.fold(f"क{mark}क")
+        if len(folded) == 3 and folded[1] == mark:
+            assert any(mark in term for term in words.words(folded)), hex(ord(mark))
