@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import socket
 import ssl
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,6 +133,33 @@ async def test_https(tmp_path: Path) -> None:
     answer = await exchange(listener.ports[0], request, tls=trusting)
     assert answer.endswith(b"GET /x 0 https")
     await listener.close()
+
+
+async def test_an_answer_that_nobody_reads_does_not_hold_the_connection() -> None:
+    async def flood(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"50000000")]})
+        await send({"type": "http.response.body", "body": b"x" * 50_000_000})
+
+    sock = listeners.open_listener(ListenAddress("127.0.0.1", 0), "--http")
+    listener = await serve_http(flood, [sock], Http(keep_alive_seconds=1))
+    client = socket.create_connection(("127.0.0.1", listener.ports[0]))
+    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    loop = asyncio.get_running_loop()
+    assert await asyncio.wait_for(loop.run_in_executor(None, count_after, client, 2.0), 20) < 50_000_000
+    client.close()
+    await listener.close()
+
+
+def count_after(client: socket.socket, seconds: float) -> int:
+    """Read nothing for a while, then all that is there."""
+    time.sleep(seconds)
+    total = 0
+    try:
+        while piece := client.recv(1 << 20):
+            total += len(piece)
+    except ConnectionResetError:
+        pass
+    return total
 
 
 async def test_close_lets_an_answer_finish() -> None:

@@ -1,5 +1,6 @@
 """What a handler gives back: finished bytes or a stream, and how both go out over ASGI."""
 
+import asyncio
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ Headers = tuple[tuple[bytes, bytes], ...]
 JSON = b"application/json"
 HTML = b"text/html; charset=utf-8"
 TEXT = b"text/plain; charset=utf-8"
+
+STALL_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,11 @@ class Stream:
     status: int = 200
 
     async def send(self, send: Send) -> None:
-        """Write it out piece by piece; the server's flow control sets the pace."""
+        """Write it out piece by piece at the client's pace; TimeoutError when it takes nothing for a minute."""
         length = (b"content-length", b"%d" % self.size_bytes)
         headers = [(b"content-type", self.content_type), length, *self.headers]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         async for chunk in self.chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            async with asyncio.timeout(STALL_SECONDS):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})

@@ -55,7 +55,7 @@ class Call:
         if not raw:
             return {}
         try:
-            pairs = parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+            pairs = parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
         except ValueError:
             raise Refused(Problem(422, "invalid", f"More than {MAX_QUERY_FIELDS} query fields.")) from None
         return dict(pairs)

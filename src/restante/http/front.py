@@ -4,7 +4,6 @@ Whatever goes wrong on the way, at any depth, leaves in the owner's own envelope
 request passes here, so each line costs.
 """
 
-import asyncio
 import os
 import re
 import time
@@ -109,13 +108,10 @@ async def _run(dialect: Dialect, call: Call, out: _Out, method: str) -> None:
         await answer.send(out)
     except ClientDisconnect:
         out.status = out.status or 499
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence
         problem = _problem(dialect, call, error)
-        if out.status:
-            raise  # part of an answer is out: the server must cut the connection, not add to it
-        await dialect.render(problem).send(out)
+        if not out.status:  # else part of an answer is out: uvicorn cuts a connection whose answer is not complete
+            await dialect.render(problem).send(out)
 
 
 def _problem(dialect: Dialect, call: Call, error: Exception) -> Problem:

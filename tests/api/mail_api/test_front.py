@@ -1,6 +1,7 @@
 """What every path has: the right envelope, request ids, HEAD and OPTIONS, bounds, and the instance's own pages."""
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from restante import errors
 from restante.api.mail_api import errors as mail_api_errors
 from restante.http import problems
+from restante.http.answers import Stream
 from restante.http.front import Front
 from restante.runtime import Runtime
 from restante.server import asgi
@@ -158,6 +160,23 @@ async def test_a_crash_is_a_500_in_the_envelope(app: Front, world: World, monkey
     assert_refused(reply, 500, "INTERNAL_ERROR")
     assert b"secret" not in reply.body
     assert reply.headers["x-request-id"] == "find-me"
+
+
+async def test_a_crash_in_the_middle_adds_nothing_to_the_answer(
+    app: Front, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"first"
+        raise ZeroDivisionError
+
+    async def break_off(_: Any) -> Stream:
+        return Stream(chunks(), 100, b"text/plain")
+
+    for route in app.dialects["mail-api"].router.routes:
+        monkeypatch.setattr(route, "handler", break_off)
+    reply = await Client(app, world.red.token).get(f"{ANN}/folders")
+    assert (reply.status, reply.body) == (200, b"first")
+    assert "request_crashed" in caplog.text
 
 
 @pytest.mark.parametrize("kind", errors.walk(), ids=lambda kind: kind.__name__)

@@ -1,5 +1,6 @@
 """Endpoints 4 to 8: shapes, order, types, bounds, errors."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -124,7 +125,8 @@ async def test_spam_and_junk_are_one_folder(rt: Runtime, world: World, client: C
 async def test_special_folders_in_any_case_others_exactly(rt: Runtime, world: World, client: Client) -> None:
     await rt.db.write(folders.create, world.red.account.id, world.red.ann.id, "Work/Übung", rt.clock.now())
     assert (await client.get(f"{ANN}/messages?folder=inbox")).json()["folder"] == "INBOX"
-    assert (await client.get(f"{ANN}/messages?folder=Work/%C3%9Cbung")).json()["folder"] == "Work/Übung"
+    for spelling in ("Work/%C3%9Cbung", "Work%2F%C3%9Cbung", "Work/Übung"):
+        assert (await client.get(f"{ANN}/messages?folder={spelling}")).json()["folder"] == "Work/Übung"
     assert_refused(await client.get(f"{ANN}/messages?folder=work/%C3%9Cbung"), 400, "INVALID_FOLDER")
 
 
@@ -221,7 +223,7 @@ async def test_hostile_attachment_name(rt: Runtime, world: World, client: Client
     assert reply.body == b"<script>"
     name = reply.headers["content-disposition"]
     assert not set(name) & set("\r\n/\\")
-    assert name.split("filename=")[-1].strip('"') == "ev_ilX-Injected: 1_..__.html"
+    assert re.fullmatch(r"ev_il *X-Injected: 1_\.\.__\.html", name.split("filename=")[-1].strip('"'))
     assert "sandbox" in reply.headers["content-security-policy"]
 
 
