@@ -122,7 +122,7 @@ def remove_unused(conn: WriteConn, account_id: AccountId, content_ids: Sequence[
     keys = {row.blob_key for row in gone if row.blob_key}
     if not keys:
         return []
-    still = conn.execute(select(_c.blob_key).where(_c.blob_key.in_(keys))).all()
+    still = conn.execute(select(_c.blob_key).where(_c.account_id == account_id, _c.blob_key.in_(keys))).all()
     return sorted(keys - {row.blob_key for row in still})
 
 

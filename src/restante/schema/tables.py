@@ -140,9 +140,20 @@ contents = Table(  # the bytes of a message, once per account, however many of i
     Column("structure", LargeBinary, nullable=False),  # mail.structure: parts, offsets, envelope
     Column("folded", LargeBinary, nullable=False),  # zstd of the folded text that search sees
     Column("raw", LargeBinary),  # zstd of the received bytes; null: in the blob store
-    Index("ix_contents_unused", "account_id", "unused_at"),
-    Index(None, "blob_key"),
     sqlite_autoincrement=True,
+)
+Index(  # partial, as most contents are in use and in their row: an index that most inserts need not touch
+    "ix_contents_unused",
+    contents.c.unused_at,
+    sqlite_where=contents.c.unused_at.is_not(None),
+    postgresql_where=contents.c.unused_at.is_not(None),
+)
+Index(
+    "ix_contents_blob",
+    contents.c.account_id,
+    contents.c.blob_key,
+    sqlite_where=contents.c.blob_key.is_not(None),
+    postgresql_where=contents.c.blob_key.is_not(None),
 )
 
 messages = Table(  # one message in one mailbox; its id stays when it moves to another folder

@@ -60,7 +60,8 @@ def _compress(data: bytes) -> bytes:
 def examine(raw: Buffer, envelope_sender: str, inline_bytes: int) -> Examined:
     """Read a message: structure, what lists show, what search sees, compressed bytes when they fit in a row."""
     parsed = message.parse(raw)
-    folded = words.fold(message.searchable(parsed, raw))
+    preview, searchable = message.extracts(parsed, raw)
+    folded = words.fold(searchable)
     packed: bytes | None = None
     if len(raw) <= inline_bytes * BLOB_FACTOR:
         packed = _compress(raw[:])
@@ -68,7 +69,7 @@ def examine(raw: Buffer, envelope_sender: str, inline_bytes: int) -> Examined:
             packed = None
     return Examined(
         parsed,
-        _summary(parsed, message.preview(parsed, raw), envelope_sender),
+        _summary(parsed, preview, envelope_sender),
         len(raw),
         hashlib.sha256(raw).digest(),
         message.dump(parsed),
