@@ -12,8 +12,8 @@ Nothing has to be configured. A value comes from, later wins: the default; the f
 - **Flags** of `restante serve` are given below; `--data-dir` goes with every command.
 
 A wrong key or value ends the command with one line that names its place and what is allowed, exit code 2.
-Sizes may be written as `64K`, `50 MiB`, `2G`. An address to listen on is `HOST:PORT`, `[IPV6]:PORT`, `:PORT` (every IPv4
-address), several with commas, or `off`. `restante config --effective` shows what holds.
+Sizes may be written as `64K`, `50 MiB`, `2G`. An address to listen on is `HOST:PORT`, `[IPV6]:PORT`, `:PORT` (every
+IPv4 address), several with commas, or `off`. `restante config --effective` shows what holds.
 
 This page is made from the definitions in `src/restante/config.py` by `python -m tools.config_docs`.
 """
@@ -22,7 +22,7 @@ This page is made from the definitions in `src/restante/config.py` by `python -m
 def render() -> str:
     """The whole page."""
     docs = config.section_docs()
-    lines = [HEAD]
+    lines = [HEAD.rstrip()]
     section: tuple[str, ...] | None = None
     for setting in config.settings():
         if setting.path[:-1] != section:

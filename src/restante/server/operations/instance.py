@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from restante import __version__
+from restante.errors import Conflict
 from restante.runtime import Runtime
 from restante.services import backup, verification
 from restante.services import domains as domain_service
@@ -30,8 +31,13 @@ async def backup_end(rt: Runtime, name: str) -> Json:
 
 
 async def secret_rotate(rt: Runtime) -> Json:
-    """Make a new instance secret and seal everything with it."""
-    key_id = rt.vault.rotate()
+    """Make a new instance secret and seal everything with it; one from the environment was put there before."""
+    try:
+        key_id = rt.vault.rotate()
+    except Conflict:
+        if len(rt.vault.key_ids) < 2:
+            raise
+        return {"key_id": rt.vault.key_id, "resealed": await domain_service.reseal_keys(rt)}
     resealed = await domain_service.reseal_keys(rt)
     rt.vault.forget_older()
     return {"key_id": key_id, "resealed": resealed}
