@@ -50,24 +50,46 @@ class Store:
         return self.raw.last_insert_rowid()
 
     def add(self, *texts: str, account: int = 1, mailbox: int = 1, folder: int = 1) -> list[int]:
-        with self.raw:
-            return [self._add(text, account, mailbox, folder) for text in texts]
+        self.raw.execute("BEGIN IMMEDIATE")
+        added = [self._add(text, account, mailbox, folder) for text in texts]
+        self.raw.execute("COMMIT")
+        return added
 
     def _add(self, text: str, account: int, mailbox: int, folder: int) -> int:
         folded = words.fold(text)
-        data = zstandard.compress(folded.encode())
         content_id = self._insert(
             "contents",
-            **{"account_id": account, "uses": 1, "created_at": 0, "size_bytes": 0},
-            **{"sha256": b"", "structure": b"", "folded": data},
+            account_id=account,
+            uses=1,
+            created_at=0,
+            size_bytes=0,
+            sha256=b"",
+            structure=b"",
+            folded=zstandard.compress(folded.encode()),
         )
         message_id = self._insert(
             "messages",
-            **{"account_id": account, "mailbox_id": mailbox, "folder_id": folder, "uid": content_id, "modseq": 1},
-            **{"content_id": content_id, "public_id": content_id.to_bytes(16, "big"), "flags": 0, "keywords": ""},
-            **{"size_bytes": 0, "received_at": 0, "attachments": 0, "thread_key": 0, "envelope_sender": ""},
-            **{"envelope_recipient": "", "from_name": "", "from_email": "", "recipients": "[]", "subject": ""},
-            **{"preview": "", "trace": b""},
+            account_id=account,
+            mailbox_id=mailbox,
+            folder_id=folder,
+            uid=content_id,
+            modseq=1,
+            content_id=content_id,
+            public_id=content_id.to_bytes(16, "big"),
+            flags=0,
+            keywords="",
+            size_bytes=0,
+            received_at=0,
+            attachments=0,
+            thread_key=0,
+            envelope_sender="",
+            envelope_recipient="",
+            from_name="",
+            from_email="",
+            recipients="[]",
+            subject="",
+            preview="",
+            trace=b"",
         )
         self._insert("index_queue", account_id=account, message_id=message_id)
         self.documents[message_id] = Document(message_id, account, mailbox, folder, folded)

@@ -45,6 +45,7 @@ SWEEP_AFTER = 200  # removed messages
 BUSY_MILLISECONDS = 10_000
 CACHE_KIB = 16_384
 
+EXIT_RETRY = 1  # the disk is full or does not answer: start again later
 EXIT_CORRUPT = 3  # the index was thrown away: start again
 
 _TABLES = f"""
@@ -430,6 +431,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"search index thrown away: {error}\n")
         discard(data_dir)
         return EXIT_CORRUPT
+    except (apsw.FullError, apsw.IOError, apsw.BusyError) as error:
+        sys.stderr.write(f"search index not written: {error}\n")
+        return EXIT_RETRY
     except BrokenPipeError:
         return 0  # the server is gone
     finally:

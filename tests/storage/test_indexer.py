@@ -1,0 +1,310 @@
+"""The index follows the main file, whatever happens to its process."""
+
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from restante.storage import indexer, sqlite
+from restante.storage.indexer import Indexer
+from tests.storage.index_store import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path)
+    yield opened
+    opened.close()
+
+
+class Child:
+    """The real process."""
+
+    def __init__(self, data_dir: Path) -> None:
+        command = [sys.executable, "-m", "restante.storage.indexer", "--data-dir", str(data_dir)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+
+    def nudge(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+
+    def wait_for(self, watermark: int) -> int:
+        """Read progress until at least ``watermark`` is reported."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + 60
+        seen, buffer = -1, b""
+        while seen < watermark:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"no progress after {seen}"
+            data = os.read(self.process.stdout.fileno(), 4096)
+            assert data, "the process ended"
+            *lines, buffer = (buffer + data).split(b"\n")
+            seen = max([seen, *[int(line) for line in lines]])
+        return seen
+
+    def end(self) -> int:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        code = self.process.wait(30)
+        self.process.stdout.close()
+        return code
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def test_it_follows_adds_and_removals(store: Store) -> None:
+    ids = store.add("red apple", "green apple", "pear")
+    assert store.index() == 3
+    assert store.index() == 0
+    assert store.ids("apple") == [ids[1], ids[0]]
+    store.remove(ids[1])
+    assert store.index() == 1
+    assert store.ids("apple") == [ids[0]]
+    assert store.ids("green") == []
+
+
+def test_added_and_removed_in_one_batch(store: Store) -> None:
+    ids = store.add("apple", "apple pie")
+    store.remove(ids[0])
+    assert store.index() == 2
+    assert store.ids("apple") == [ids[1]]
+
+
+def test_a_message_queued_again_is_indexed_anew(store: Store) -> None:
+    (one,) = store.add("apple")
+    store.index()
+    store.raw.execute("UPDATE contents SET folded = (SELECT folded FROM contents WHERE id = ?)", store.add("pear"))
+    store.raw.execute("INSERT INTO index_queue (account_id, message_id) VALUES (1, ?)", (one,))
+    store.index()
+    assert store.ids("apple") == []
+    assert one in store.ids("pear")
+
+
+def test_batches_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "BATCH_ROWS", 4)
+    store.add(*[f"apple {n}" for n in range(10)])
+    follower = store.indexer()
+    assert [follower.step() for _ in range(4)] == [4, 4, 2, 0]
+    monkeypatch.setattr(indexer, "BATCH_BYTES", 1)
+    store.add("one", "two")
+    assert [follower.step() for _ in range(3)] == [1, 1, 0]
+    follower.close()
+
+
+def test_a_lost_index_is_made_again_newest_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = store.add(*[f"apple {n}" for n in range(10)])
+    store.index()
+    store.prune(10)
+    store.reader.close()
+    indexer.discard(store.data_dir)
+    monkeypatch.setattr(indexer, "BATCH_ROWS", 3)
+    follower = store.indexer()
+    assert follower.is_rebuilding
+    assert follower.step() == 3
+    assert follower.differences() == (ids[:7], [])
+    follower.close()
+    late = store.add("a late apple")
+    follower = store.indexer()
+    assert follower.step() == 1
+    assert follower.differences() == (ids[:7], [])
+    assert follower.catch_up() == 7
+    assert not follower.is_rebuilding
+    assert follower.differences() == ([], [])
+    follower.close()
+    store.reader = sqlite.open_reader(store.data_dir)
+    assert store.ids("apple") == [*late, *ids[::-1]]
+
+
+def test_another_version_is_made_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add("apple")
+    store.index()
+    monkeypatch.setattr(indexer, "VERSION", "other")
+    assert store.index() == 1
+    assert store.ids("apple") == [1]
+    assert store.index() == 0
+
+
+def test_a_broken_index_is_made_again(store: Store) -> None:
+    store.add("apple")
+    store.index()
+    store.reader.close()
+    for suffix in ("-wal", "-shm"):
+        (store.data_dir / (indexer.INDEX + suffix)).unlink(missing_ok=True)
+    (store.data_dir / indexer.INDEX).write_bytes(b"this is no database" * 1000)
+    indexer.prepare(store.data_dir)
+    assert store.index() == 1
+
+
+def test_a_watermark_from_the_future_is_not_believed(store: Store) -> None:
+    store.add("apple", "pear")
+    store.index()
+    # An older copy of the main file came back: the queue stands before the watermark.
+    store.raw.execute("DELETE FROM index_queue; DELETE FROM messages WHERE id = 2")
+    store.raw.execute("UPDATE sqlite_sequence SET seq = 1 WHERE name = 'index_queue'")
+    assert store.index() == 1
+    follower = store.indexer()
+    assert follower.differences() == ([], [])
+    follower.close()
+
+
+def test_rows_missing_from_the_queue_are_noticed(store: Store) -> None:
+    store.add("apple")
+    store.index()
+    store.add("pear", "plum")
+    store.prune(2)
+    assert store.index() == 3
+    assert store.ids("p") == [3, 2, 1]
+
+
+def test_pruned_rows_up_to_the_watermark_change_nothing(store: Store) -> None:
+    store.add("apple", "pear")
+    store.index()
+    store.prune(2)
+    assert store.index() == 0
+    store.add("plum")
+    assert store.index() == 1
+
+
+def test_unused_words_are_swept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "SWEEP_TERMS", 2)
+    ids = store.add("apple tree", "banana split tree", "cherry")
+    store.add("banana", account=2, mailbox=2)
+    store.index()
+    store.remove(ids[1], ids[2])
+    follower = store.indexer()
+    follower.catch_up()
+    assert not follower.sweep(3)
+    assert follower.sweep(2)
+    while follower.sweep(1):
+        pass
+    assert vocabulary(store) == {(1, "apple"), (1, "tree"), (2, "banana")}
+    assert not follower.sweep(1)
+    store.add("cherry")  # the indexer remembers no word that it swept
+    follower.catch_up()
+    follower.close()
+    assert store.ids("erry") == [5]
+
+
+def vocabulary(store: Store) -> set[tuple[int, str]]:
+    conn = apsw.Connection(str(store.data_dir / indexer.INDEX))
+    try:
+        return {(row[0], row[1]) for row in conn.execute("SELECT account_id, term FROM terms").fetchall()}  # type: ignore[misc]
+    finally:
+        conn.close()
+
+
+def test_words_forgotten_by_the_cache_are_not_entered_twice(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "KNOWN_TERMS", 3)
+    monkeypatch.setattr(indexer, "BATCH_ROWS", 1)
+    for _ in range(3):
+        store.add("alpha beta", "gamma delta", "epsilon zeta", "eta theta", account=1)
+        store.add("alpha beta gamma", account=2, mailbox=2)
+    store.index()
+    assert store.ids("alph") == store.expected("alph")
+    assert store.ids("eta") == store.expected("eta")
+    assert len(vocabulary(store)) == 11
+
+
+def test_tidying_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "BATCH_ROWS", 5)
+    store.add(*[f"apple {n} pie{n}" for n in range(200)])
+    follower = store.indexer()
+    follower.catch_up()
+    steps = 0
+    while follower.tidy():
+        steps += 1
+        assert steps < 1000
+    follower.close()
+    assert store.ids("apple") == store.expected("apple")
+    assert store.ids("pie7") == store.expected("pie7")
+
+
+def test_the_process_follows_nudges_and_ends_with_its_input(store: Store) -> None:
+    store.add("apple")
+    child = Child(store.data_dir)
+    child.wait_for(1)
+    store.add("apple pie")
+    child.nudge()
+    child.wait_for(2)
+    assert store.ids("apple") == [2, 1]
+    child.process.send_signal(signal.SIGINT)  # Ctrl-C reaches the whole group; the server decides
+    store.remove(1)
+    child.nudge()
+    child.wait_for(3)
+    assert store.ids("apple") == [2]
+    assert child.end() == 0
+
+
+def test_it_resumes_after_being_killed_at_any_moment(store: Store) -> None:
+    chance = random.Random(5)
+    number = 0
+    for _ in range(8):
+        child = Child(store.data_dir)
+        child.wait_for(0)
+        until = time.monotonic() + chance.uniform(0.0, 0.5)
+        while time.monotonic() < until:
+            store.add(*[f"apple number{number + n} in round" for n in range(20)])
+            number += 20
+            if chance.random() < 0.3:
+                store.remove(chance.choice(list(store.documents)))
+            child.nudge()
+        child.kill()
+    store.index()
+    follower = store.indexer()
+    assert follower.differences() == ([], [])
+    follower.close()
+    for text in ("apple", f"number{number // 2}", f"umber{number // 3}", f"number{number - 1}"):
+        assert store.ids(text) == store.expected(text)
+
+
+def test_killed_in_the_middle_of_a_rebuild(store: Store) -> None:
+    store.add(*[f"apple number{n}" for n in range(3000)])
+    store.prune(3000)
+    store.reader.close()
+    indexer.discard(store.data_dir)
+    for pause in (0.3, 0.4, 0.5):
+        child = Child(store.data_dir)
+        time.sleep(pause)
+        child.kill()
+    store.index()
+    follower = store.indexer()
+    assert follower.differences() == ([], [])
+    follower.close()
+
+
+def test_the_process_imports_little() -> None:
+    names = "('sqlalchemy', 'asyncio', 'msgspec')"
+    code = f"import sys, restante.storage.indexer; print([m for m in {names} if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_batch_that_fails_leaves_all_as_it_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add("apple", "pear")
+    follower = store.indexer()
+
+    def fail(self: Indexer, account_id: int, terms: set[str]) -> None:
+        raise apsw.FullError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Indexer, "_learn", fail)
+        with pytest.raises(apsw.FullError):
+            follower.step()
+    assert follower.step() == 2
+    assert follower.differences() == ([], [])
+    follower.close()
+    assert store.ids("p") == [2, 1]
