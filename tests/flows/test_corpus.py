@@ -28,8 +28,6 @@ _LINE_END = re.compile(rb"\r\n|\r|\n")
 _TRACE = re.compile(
     rb"Return-Path: <[^\r\n]*>\r\nDelivered-To: [^\r\n]+\r\nReceived: from [^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)+"
 )
-    rb"Return-Path: <[^\r\n]*>\r\nDelivered-To: [^\r\n]+\r\nReceived: from [^\r\n]*\r\n(?:[ \t][^\r\n]*\r\n)+"
-)
 
 pytestmark = pytest.mark.skipif(not corpus.available(), reason="the corpus is not beside the repository")
 
