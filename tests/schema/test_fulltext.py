@@ -150,6 +150,9 @@ def test_other_accounts_neither_match_nor_use_up_the_expansion(store: Store, mon
     assert store.ids("pre") == mine
     assert store.ids("pre", mailbox=None) == mine
     assert store.ids("pre", account=1, mailbox=2) == []
+    store.add("a prefix of theirs", account=2, mailbox=2)
+    store.index()
+    assert store.ids("prefix", account=1, mailbox=2) == []
 
 
 def test_an_expansion_takes_the_shortest_words_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,10 +186,11 @@ def test_the_look_at_texts_is_bounded(store: Store, monkeypatch: pytest.MonkeyPa
     assert (found.total, found.is_complete) == (4, False)
 
 
-def test_folders_are_joined(store: Store) -> None:
+def test_folders_follow_moves(store: Store) -> None:
     ids = store.add("one", "one", "one-two", folder=7)
     store.index()
     store.move(ids[0], 8)
+    store.index()
     assert store.ids("one", folder=7) == [ids[2], ids[1]]
     assert store.ids("one", folder=8) == [ids[0]]
     assert store.ids("one-t", folder=7) == [ids[2]]

@@ -102,10 +102,12 @@ class Store:
                 self._insert("index_queue", account_id=self.documents.pop(message_id).account_id, message_id=message_id)
 
     def move(self, message_id: int, folder: int) -> None:
-        """Folders are joined, so a move needs no place in the queue."""
         old = self.documents[message_id]
-        self.raw.execute("UPDATE messages SET folder_id = ? WHERE id = ?", (folder, message_id))
         self.documents[message_id] = Document(old.id, old.account_id, old.mailbox_id, folder, old.folded)
+        self.raw.execute("BEGIN IMMEDIATE")
+        self.raw.execute("UPDATE messages SET folder_id = ? WHERE id = ?", (folder, message_id))
+        self._insert("index_queue", account_id=old.account_id, message_id=message_id)
+        self.raw.execute("COMMIT")
 
     def prune(self, up_to: int) -> None:
         self.raw.execute("DELETE FROM index_queue WHERE id <= ?", (up_to,))

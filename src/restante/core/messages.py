@@ -360,6 +360,8 @@ def move(
         for message_id, uid in moved
     ]
     if facts:
+        queued = [{"account_id": account_id, "message_id": message_id} for message_id, _ in moved]
+        conn.execute(insert(tables.index_queue), queued)  # the folder is a term of the search index
         events.record_all(conn, account_id, facts, now=now)
     return moved
 

@@ -58,8 +58,11 @@ def search(
     scope = fulltext.Scope(account_id, mailbox_id, folder_id)
     found = fulltext.find(conn, scope, query, limit=limit, offset=offset)
     rows = messages.by_ids(conn, account_id, found.ids)
+    if folder_id is not None:  # what was moved or removed a moment ago
+        rows = [row for row in rows if row.folder_id == folder_id]
     pieces = [piece.text for piece in query.pieces]
-    return Page(found.total, list(_hits(conn, account_id, rows, pieces)))
+    total = found.total - (len(found.ids) - len(rows))
+    return Page(total, list(_hits(conn, account_id, rows, pieces)))
 
 
 def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pieces: Sequence[str]) -> Iterator[Hit]:

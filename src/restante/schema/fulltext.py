@@ -1,8 +1,9 @@
 """Finding messages by their text on SQLite: the queries that go to ``index.db``, attached as ``search``.
 
 ``storage.indexer`` writes that file. ``fts``: FTS5, a document per message (rowid = its id), the set of its terms
-(``mail.words``) and the scope terms ``#m<mailbox>`` and ``#a<account>``. ``terms``: each account's vocabulary.
-``grams``: FTS5, a document per vocabulary entry, its trigrams, each marked with the account.
+(``mail.words``) and its scope terms: account, mailbox, folder. (A join for the folder would cost more than the search,
+so a move puts the message in the queue again.) ``terms``: each account's vocabulary. ``grams``: FTS5, a document per
+vocabulary entry, its trigrams, each marked with the account.
 
 A condition of a query becomes an OR of vocabulary entries, at most ``EXPANSION_MAX`` of them, the shortest first and
 then by code point, whatever the engine. Exact pieces are counted by the index. Where a piece is only narrowed by the
@@ -38,14 +39,9 @@ WORD_CHARACTERS = "_#%@.+-"
 unidata_version = unicodedata.unidata_version
 
 
-def mailbox_term(mailbox_id: int) -> str:
-    """The index term that all messages of a mailbox have."""
-    return f"#m{mailbox_id}"
-
-
-def account_term(account_id: int) -> str:
-    """The index term that all messages of an account have."""
-    return f"#a{account_id}"
+def scope_terms(account_id: int, mailbox_id: int, folder_id: int) -> tuple[str, str, str]:
+    """The index terms of the account, mailbox and folder that a message is in; each names the wider ones too."""
+    return f"#a{account_id}", f"#m{account_id}.{mailbox_id}", f"#f{account_id}.{mailbox_id}.{folder_id}"
 
 
 def gram_terms(account_id: int, grams: Iterable[str]) -> str:
@@ -88,16 +84,19 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where to search: one mailbox or, without, the whole account; perhaps one folder."""
+    """Where to search: the whole account, one mailbox of it, or one folder of that."""
 
     account_id: int
-    mailbox_id: int | None
+    mailbox_id: int | None = None
     folder_id: int | None = None
 
     @property
     def term(self) -> str:
         """The scope term, quoted."""
-        return quote(account_term(self.account_id) if self.mailbox_id is None else mailbox_term(self.mailbox_id))
+        account, mailbox, folder = scope_terms(self.account_id, self.mailbox_id or 0, self.folder_id or 0)
+        if self.mailbox_id is None:
+            return quote(account)
+        return quote(mailbox if self.folder_id is None else folder)
 
 
 def find(conn: "Connection", scope: Scope, query: Query, *, limit: int, offset: int = 0) -> Found:
@@ -231,26 +230,16 @@ class _Search:
     def _scoped(self, expression: str) -> str:
         return f"{self._scope.term} AND ({expression})"
 
-    def _source(self, expression: str) -> tuple[str, list[Any]]:
-        if self._scope.folder_id is None:
-            return "FROM search.fts f WHERE f.fts MATCH ?", [self._scoped(expression)]
-        return (
-            "FROM search.fts f CROSS JOIN main.messages m ON m.id = f.rowid WHERE f.fts MATCH ? AND m.folder_id = ?",
-            [self._scoped(expression), self._scope.folder_id],
-        )
-
     def _count(self, expression: str) -> int:
         if not expression:
             return 0
-        source, parameters = self._source(expression)
-        return int(self._rows(f"SELECT count(*) {source}", parameters)[0][0])
+        return int(self._rows("SELECT count(*) FROM search.fts WHERE fts MATCH ?", (self._scoped(expression),))[0][0])
 
     def _page(self, expression: str, limit: int, offset: int) -> list[int]:
         if not expression:
             return []
-        source, parameters = self._source(expression)
-        sql = f"SELECT f.rowid {source} ORDER BY f.rowid DESC LIMIT ? OFFSET ?"
-        return [row[0] for row in self._rows(sql, [*parameters, limit, offset])]
+        sql = "SELECT rowid FROM search.fts WHERE fts MATCH ? ORDER BY rowid DESC LIMIT ? OFFSET ?"
+        return [row[0] for row in self._rows(sql, (self._scoped(expression), limit, offset))]
 
 
 def _long(condition: Condition) -> str:

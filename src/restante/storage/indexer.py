@@ -30,7 +30,7 @@ from restante.schema import fulltext
 
 MAIN = "restante.db"
 INDEX = "index.db"
-VERSION = f"1/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
+VERSION = f"2/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
 
 BATCH_ROWS = 500
 BATCH_BYTES = 4 << 20  # of folded text, compressed
@@ -45,6 +45,7 @@ SWEEP_AFTER = 200  # removed messages
 BUSY_MILLISECONDS = 10_000
 CACHE_KIB = 16_384
 
+Source = tuple[int, int, int, bytes]  # account, mailbox, folder, compressed folded text
 EXIT_RETRY = 1  # the disk is full or does not answer: start again later
 EXIT_CORRUPT = 3  # the index was thrown away: start again
 
@@ -199,16 +200,16 @@ class Indexer:
 
     def _follow(self) -> int:
         rows = self._main.execute(
-            "SELECT q.id, q.message_id, m.account_id, m.mailbox_id, c.folded FROM index_queue q"
+            "SELECT q.id, q.message_id, m.account_id, m.mailbox_id, m.folder_id, c.folded FROM index_queue q"
             " LEFT JOIN messages m ON m.id = q.message_id LEFT JOIN contents c ON c.id = m.content_id"
             " WHERE q.id > ? ORDER BY q.id LIMIT ?",
             (self.watermark, BATCH_ROWS),
         )
-        found: dict[int, tuple[int, int, bytes] | None] = {}
+        found: dict[int, Source | None] = {}
         watermark, size = self.watermark, 0
-        for queue_id, message_id, account_id, mailbox_id, folded in rows:
+        for queue_id, message_id, account_id, mailbox_id, folder_id, folded in rows:
             watermark = queue_id
-            found[message_id] = None if folded is None else (account_id, mailbox_id, folded)
+            found[message_id] = None if folded is None else (account_id, mailbox_id, folder_id, folded)
             size += len(folded or b"")
             if size > BATCH_BYTES:
                 break
@@ -224,14 +225,15 @@ class Indexer:
         if not self.is_rebuilding:
             return 0
         rows = self._main.execute(
-            "SELECT m.id, m.account_id, m.mailbox_id, c.folded FROM messages m JOIN contents c ON c.id = m.content_id"
+            "SELECT m.id, m.account_id, m.mailbox_id, m.folder_id, c.folded"
+            " FROM messages m JOIN contents c ON c.id = m.content_id"
             " WHERE m.id <= ? ORDER BY m.id DESC LIMIT ?",
             (self._rebuilt, BATCH_ROWS),
         )
-        found: dict[int, tuple[int, int, bytes] | None] = {}
+        found: dict[int, Source | None] = {}
         size, last = 0, 0
-        for message_id, account_id, mailbox_id, folded in rows:
-            found[message_id] = (account_id, mailbox_id, folded)
+        for message_id, account_id, mailbox_id, folder_id, folded in rows:
+            found[message_id] = (account_id, mailbox_id, folder_id, folded)
             last = message_id
             size += len(folded)
             if size > BATCH_BYTES:
@@ -244,17 +246,17 @@ class Indexer:
         self._rebuilt = rebuilt
         return len(found)
 
-    def _write(self, found: dict[int, tuple[int, int, bytes] | None]) -> None:
+    def _write(self, found: dict[int, Source | None]) -> None:
         """Put documents in place (a value) or take them out (None); the caller commits."""
         documents: list[tuple[int, str]] = []
         fresh: dict[int, set[str]] = {}
         for message_id, source in found.items():
             if source is None:
                 continue
-            account_id, mailbox_id, folded = source
+            account_id, mailbox_id, folder_id, folded = source
             cut = words.terms(fulltext.unfold(self._unzip, folded))
-            scope = f"{fulltext.mailbox_term(mailbox_id)} {fulltext.account_term(account_id)} "
-            documents.append((message_id, scope + " ".join(cut.vocabulary) + " " + " ".join(cut.others)))
+            scope = fulltext.scope_terms(account_id, mailbox_id, folder_id)
+            documents.append((message_id, " ".join([*scope, *cut.vocabulary, *cut.others])))
             fresh.setdefault(account_id, set()).update(cut.vocabulary)
         for account_id, terms in fresh.items():
             self._learn(account_id, terms)
@@ -320,7 +322,7 @@ class Indexer:
         return self._sweep_at is not None
 
     def _is_used(self, account_id: int, term: str) -> bool:
-        match = f'{fulltext.quote(term)} AND "{fulltext.account_term(account_id)}"'
+        match = f"{fulltext.quote(term)} AND {fulltext.Scope(account_id).term}"
         return self._index.execute("SELECT 1 FROM fts WHERE fts MATCH ? LIMIT 1", (match,)).fetchone() is not None
 
     def differences(self) -> tuple[list[int], list[int]]:
