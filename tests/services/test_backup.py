@@ -213,12 +213,43 @@ def test_no_backup_there(tmp_path: Path) -> None:
 
 
 async def test_only_copies_can_be_removed(rt: Runtime) -> None:
-    for name in ("../restante.db", "restante.db", "", "a" * 16):
+    for name in ("../restante.db", "restante.db", "", "a" * 16, "x/" + "a" * 16 + ".db"):
         with pytest.raises(Invalid):
             backup.end(rt, name)
 
 
-def test_a_missing_database_is_one_line(tmp_path: Path) -> None:
+async def test_a_copy_that_fails_is_removed_and_writing_goes_on(rt: Runtime, mailbox: Mailbox, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="could not be copied"):
-        snapshot.copy(tmp_path / "none.db", tmp_path / "copy.db", lambda _done, _total: None)
-    assert list(tmp_path.iterdir()) == []
+        await rt.db.snapshot(tmp_path / "nowhere" / "copy.db", 10)
+    (tmp_path / "there.db").touch()
+    with pytest.raises(Unavailable):
+        await rt.db.snapshot(tmp_path / "there.db", 10)
+    await storing.store(rt, mailbox.account_id, mailbox.id, "INBOX", b"Subject: on\r\n\r\n")
+
+
+async def test_a_copy_given_up_makes_room_for_the_next(rt: Runtime, mailbox: Mailbox, tmp_path: Path) -> None:
+    done, total = await rt.db.snapshot(tmp_path / "first.db", 1)
+    assert done < total
+    async for item in backup.begin(rt):
+        made = item
+    assert not (tmp_path / "first.db").exists()
+    assert snapshot.problems(Path(made["path"])) == []
+
+
+async def test_many_steps_among_many_commits(rt: Runtime, mailbox: Mailbox, tmp_path: Path) -> None:
+    target = tmp_path / "copy.db"
+    steps, done, total = 0, 0, -1
+    while done != total:
+        done, total = await rt.db.snapshot(target, 3)
+        steps += 1
+        if steps < 40:
+            raw = b"Subject: x\r\n\r\n" + os.urandom(9_000)
+            await storing.store(rt, mailbox.account_id, mailbox.id, "INBOX", raw)
+    assert steps > 10
+    assert snapshot.problems(target) == []
+    conn = apsw.Connection(str(target))
+    count: list[Any] = conn.execute("SELECT count(*) FROM messages").fetchall()
+    counted: list[Any] = conn.execute("SELECT messages FROM mailboxes").fetchall()
+    conn.close()
+    assert count == counted
+    assert count[0][0] == min(steps - 1, 39) + 2

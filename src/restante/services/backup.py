@@ -24,7 +24,7 @@ import zstandard
 from restante import __version__, vault
 from restante.errors import Conflict, Invalid, NotFound, Unavailable
 from restante.runtime import Runtime
-from restante.storage import snapshot, sqlite
+from restante.storage import snapshot
 from restante.storage.blobs.files import FileBlobs
 
 FORMAT = 1
@@ -41,24 +41,11 @@ Progress = Callable[[int, int | None, str], None]
 
 async def begin(rt: Runtime) -> AsyncGenerator[dict[str, Any], None]:
     """Copy the database inside the data directory; yields progress, then ``{"name", "path", "size_bytes"}``."""
-    loop = asyncio.get_running_loop()
-    told: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
-    target = await loop.run_in_executor(rt.pool, snapshot.new_path, rt.config.data_dir)
-
-    def tell(done: int, total: int) -> None:
-        loop.call_soon_threadsafe(told.put_nowait, (done, total))
-
-    source = sqlite.main_path(rt.config.data_dir)
-    copying = asyncio.ensure_future(loop.run_in_executor(None, snapshot.copy, source, target, tell))
-    while not copying.done():
-        waiting = asyncio.ensure_future(told.get())
-        await asyncio.wait((copying, waiting), return_when=asyncio.FIRST_COMPLETED)
-        if waiting.done():
-            done, total = waiting.result()
-            yield {"phase": "database", "done": done, "total": total}
-        else:
-            waiting.cancel()
-    await copying
+    target = await asyncio.get_running_loop().run_in_executor(rt.pool, snapshot.new_path, rt.config.data_dir)
+    done, total = 0, -1
+    while done != total:
+        done, total = await rt.db.snapshot(target, snapshot.STEP_PAGES)
+        yield {"phase": "database", "done": done, "total": total}
     yield {"name": target.name, "path": str(target), "size_bytes": target.stat().st_size}
 
 

@@ -7,6 +7,7 @@ twice and shares a commit with strangers, so it has no effect except through ``c
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from restante.schema.connections import ReadConn, WriteConn
@@ -36,6 +37,13 @@ class Database(Protocol):
 
     async def reclaim(self, pages: int) -> None:
         """Give up to ``pages`` unused pages of the files back to the system, where the engine does not by itself."""
+        ...
+
+    async def snapshot(self, target: Path, pages: int) -> tuple[int, int]:
+        """Copy the next ``pages`` of the store to ``target``; returns (done, in all), equal when the copy is whole.
+
+        The copy is of the moment at which it became whole. Raises Unavailable(code="snapshot_failed").
+        """
         ...
 
     async def close(self) -> None:

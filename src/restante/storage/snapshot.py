@@ -1,22 +1,20 @@
-"""A consistent copy of the database file beside a working writer, through SQLite's online backup.
+"""A consistent copy of the database file, made by the writer itself between its groups, in short steps.
 
-It copies in short steps. A commit in between makes SQLite begin again, so after ``RESTARTS`` of them the rest is copied
-in one step: that reads for as long as the disk takes, and the WAL grows meanwhile by what is written.
+SQLite's online backup begins again whenever *another* connection commits; what the connection that copies writes itself
+goes into the copy too. So the writer copies: no read transaction stands open, and the WAL does not grow.
 """
 
 import os
 import secrets
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 
 from restante.errors import Unavailable
 
-STEP_PAGES = 512  # 4 MiB: a few milliseconds
-RESTARTS = 3
-BUSY_SECONDS = 30.0
+STEP_PAGES = 512  # 4 MiB: a few milliseconds of the writer's time
+MAX_RESTARTS = 100  # a large transaction rolled back makes SQLite begin again
 DIRECTORY = "snapshots"
 STALE_SECONDS = 24 * 3600.0
 
@@ -37,41 +35,45 @@ def new_path(data_dir: Path) -> Path:
     return folder / f"{secrets.token_hex(8)}.db"
 
 
-def copy(source: Path, target: Path, progress: Callable[[int, int], None]) -> None:
-    """Copy the database file; durable when it returns. ``progress`` is told (pages done, pages in all).
+class Copy:
+    """One copy under way, of the file that ``source`` writes."""
 
-    Raises Unavailable(code="snapshot_failed"); then ``target`` is gone.
-    """
-    try:
-        _copy(source, target, progress)
-    except (apsw.Error, OSError) as error:
-        remove(target)
-        raise Unavailable(f"the database could not be copied: {error}", code="snapshot_failed") from error
+    def __init__(self, source: apsw.Connection, target: Path) -> None:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        self.target = target
+        self._restarts, self._left = 0, -1
+        self._conn = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            for pragma in ("synchronous=OFF", "journal_mode=OFF"):  # a crash leaves rubbish, which is removed
+                self._conn.execute(f"PRAGMA {pragma}").fetchall()
+            self._pages = self._conn.backup("main", source, "main")
+        except BaseException:
+            self._conn.close(True)
+            raise
 
+    def step(self, pages: int) -> tuple[int, int]:
+        """Copy some pages; returns (done, in all), equal when the copy is whole and closed.
 
-def _copy(source: Path, target: Path, progress: Callable[[int, int], None]) -> None:
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    reader = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READWRITE)
-    writer = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        reader.execute("PRAGMA query_only=ON").fetchall()
-        reader.set_busy_timeout(int(BUSY_SECONDS * 1000))
-        with writer.backup("main", reader, "main") as pages:
-            restarts, left = 0, -1
-            while not pages.done:
-                pages.step(STEP_PAGES if restarts < RESTARTS else -1)
-                restarts += left >= 0 and pages.remaining >= left
-                left = pages.remaining
-                progress(pages.page_count - pages.remaining, pages.page_count)
-        writer.execute("PRAGMA journal_mode=DELETE").fetchall()  # one plain file; a server turns its WAL on again
-    finally:
-        writer.close(True)
-        reader.close(True)
-    handle = os.open(target, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        Raises ``apsw.Error``, OSError, Unavailable(code="snapshot_failed") when it began anew too often.
+        """
+        self._pages.step(pages)
+        left, total = self._pages.remaining, self._pages.page_count
+        self._restarts += 0 <= self._left <= left
+        self._left = left
+        if self._restarts > MAX_RESTARTS:
+            raise Unavailable("the database changes too much to be copied", code="snapshot_failed")
+        if self._pages.done:
+            self._pages.close(True)
+            self._conn.execute("PRAGMA journal_mode=DELETE").fetchall()  # a plain file; a server makes it WAL again
+            self._conn.close(True)
+            return total, total
+        return min(total - left, total - 1), total
+
+    def abandon(self) -> None:
+        """Give up and remove what was copied."""
+        self._pages.close(True)
+        self._conn.close(True)
+        remove(self.target)
 
 
 def remove(target: Path) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from restante.errors import RestanteError, Unavailable
 from restante.schema.connections import WriteConn
-from restante.storage import driver, upgrades
+from restante.storage import driver, snapshot, upgrades
 from restante.storage.database import Timed
 
 registry.register("sqlite.apsw", "restante.storage.driver", "Dialect")
@@ -155,6 +155,7 @@ class GroupCommit:
     def __init__(self, path: Path) -> None:
         self._conn = open_writer(path)
         self._raw = raw(self._conn)
+        self._copy: snapshot.Copy | None = None
         with self._transaction():
             self.version_before = upgrades.apply(self._conn)
 
@@ -208,8 +209,34 @@ class GroupCommit:
         self._raw.execute(f"PRAGMA incremental_vacuum({int(pages)})").fetchall()
         return int(self._raw.execute("PRAGMA freelist_count").get)
 
+    def snapshot(self, target: Path, pages: int) -> Outcome:
+        """Copy some pages of the file to ``target``, which the first call makes; the value is (done, in all).
+
+        One copy at a time: a call with another target gives up the one before.
+        """
+        try:
+            if self._copy is not None and self._copy.target != target:
+                self._give_up_copy()
+            if self._copy is None:
+                self._copy = snapshot.Copy(self._raw, target)
+            done, total = self._copy.step(pages)
+            if done == total:
+                self._copy = None
+            return Outcome(value=(done, total))
+        except (apsw.Error, OSError, Unavailable) as error:
+            self._give_up_copy()
+            _raise_if_fatal(error)
+            _log.error("snapshot failed: %s: %s", type(error).__name__, error)
+            return Outcome(error=Unavailable(f"the database could not be copied: {error}", code="snapshot_failed"))
+
+    def _give_up_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.abandon()
+            self._copy = None
+
     def close(self) -> None:
         """Close the file; the last connection's close checkpoints the WAL."""
+        self._give_up_copy()
         self._conn.close()
 
 

@@ -41,6 +41,7 @@ GROUP_BYTES = 16 << 20
 LOCK_SECONDS = 10.0  # a writer whose front was killed may still be finishing its last group
 SCAN_THREADS = 2
 RECLAIM = "reclaim"  # in the place of fn: give free pages back, outside any transaction
+SNAPSHOT = "snapshot"  # likewise: copy some pages for a backup
 READY = 0  # the number of the frame that says the file is open
 
 _log = logging.getLogger(__name__)
@@ -154,6 +155,9 @@ def serve(data_dir: Path, link: socket.socket) -> int:
                 if fn == RECLAIM:
                     link.sendall(_answer([number], [Outcome(value=commits.reclaim(*args))]))
                     continue
+                if fn == SNAPSHOT:
+                    link.sendall(_answer([number], [commits.snapshot(*args)]))
+                    continue
                 numbers.append(number)
                 calls.append(Call(fn, args, kwargs))
             if calls:
@@ -240,6 +244,13 @@ class InProcessDatabase:
 
     async def reclaim(self, pages: int) -> None:
         self._commits.reclaim(pages)
+
+    async def snapshot(self, target: Path, pages: int) -> tuple[int, int]:
+        outcome = self._commits.snapshot(target, pages)
+        if outcome.error is not None:
+            raise outcome.error
+        done, total = outcome.value
+        return done, total
 
     async def close(self) -> None:
         self._readers.close()
@@ -329,6 +340,10 @@ class ProcessDatabase:
 
     async def reclaim(self, pages: int) -> None:
         await self._link.call(RECLAIM, (pages,), {})
+
+    async def snapshot(self, target: Path, pages: int) -> tuple[int, int]:
+        done, total = await self._link.call(SNAPSHOT, (target, pages), {})
+        return done, total
 
     async def close(self) -> None:
         self._link.close()
