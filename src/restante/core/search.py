@@ -97,7 +97,7 @@ def _body(folded: str, preview: str) -> str:
 def excerpt(text: str, pieces: Sequence[str]) -> str | None:
     """At most ``SNIPPET`` characters of ``text`` around the first of ``pieces`` in it; None when none is there."""
     plain = " ".join(text.split())
-    folded = words.fold(plain)
+    folded = plain.lower() if plain.isascii() else words.fold(plain)
     places = [place for piece in pieces if (place := folded.find(piece)) >= 0]
     if not places:
         return None
