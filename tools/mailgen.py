@@ -142,7 +142,15 @@ def _binary_blocks() -> tuple[bytes, ...]:
 class Generator:
     """An endless source of distinct messages; the same ``seed`` and ``run`` give the same messages."""
 
-    def __init__(self, seed: int = 1, *, run: str = "a", recipients: Sequence[str] = ("box@example.test",)) -> None:
+    def __init__(
+        self,
+        seed: int = 1,
+        *,
+        run: str = "a",
+        recipients: Sequence[str] = ("box@example.test",),
+        sizes: tuple[int, int] = (SMALLEST_BYTES, LARGEST_BYTES),
+    ) -> None:
+        self._smallest, self._largest = sizes
         self._rng = random.Random(f"{seed}/{run}")
         self._run = run
         self._seed = seed
@@ -163,7 +171,7 @@ class Generator:
         sender = f"{rng.choice(self._names).lower()}{rng.randrange(2_000)}@{rng.choice(TLDS)}"
         sender = sender.encode("ascii", "ignore").decode()
         recipient = self._recipients[self._count % len(self._recipients)]
-        size = int(SMALLEST_BYTES * (LARGEST_BYTES / SMALLEST_BYTES) ** (rng.random() ** 1.3))
+        size = int(self._smallest * (self._largest / self._smallest) ** (rng.random() ** 1.3))
         chosen = rng.random()
         head = self._head(key, sender, recipient)
         if chosen < 0.3:

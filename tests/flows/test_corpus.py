@@ -145,7 +145,7 @@ def test_every_message_is_found(post: Post) -> None:
         words = [word for word in re.findall(r"\w+", message.parse(one.wire).subject) if len(word) > 4]
         if words:
             query = urllib.parse.quote(words[0])
-            found = [row["uid"] for row in json.loads(post.get(f"search?query={query}&limit=100"))["messages"]]
+            found = [row["uid"] for row in json.loads(post.get(f"search?q={query}&limit=100"))["messages"]]
             assert one.uid in found or len(found) == 100, f"{one.path}: {words[0]}"
 
 

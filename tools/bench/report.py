@@ -40,7 +40,7 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     targets: list[Target] = field(default_factory=list)
     note: str = ""
 

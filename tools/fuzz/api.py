@@ -99,7 +99,7 @@ class Api:
                 b"GET " + box + rest + b"\n" + user
                 for rest in (b"/folders", b"/messages?limit=2&offset=1", b"/messages/1")
             ),
-            *(b"GET " + box + rest + b"\n" + user for rest in (b"/messages/2/attachment/0", b"/search?query=agenda")),
+            *(b"GET " + box + rest + b"\n" + user for rest in (b"/messages/2/attachment/0", b"/search?q=agenda")),
             b"GET /api/v1/tokens/me\n" + user,
             b"GET /api/v1/domains/pending\n" + admin,
             b"POST /api/v1/domains/red.example/approve\n" + admin,

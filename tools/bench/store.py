@@ -1,0 +1,144 @@
+"""A large store made fast: the product's own examination and delivery, many messages a transaction.
+
+Rows, counters, events and index are as reception makes them; only SMTP and the commit for each group are left out.
+The store is kept under a name made of everything that shapes it, so that the next run finds it.
+"""
+
+import asyncio
+import hashlib
+import logging
+import multiprocessing
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import apsw
+
+from restante.core import delivery
+from restante.core.contents import NewContent
+from restante.core.delivery import Summary, Target
+from restante.ids import AccountId, MailboxId
+from restante.schema.connections import WriteConn
+from restante.services import storing
+from restante.storage.signals import Signals
+from restante.storage.writer import InProcessDatabase
+from tools.bench.ingest import await_index
+from tools.bench.report import Options, say
+from tools.mailgen import Generator
+from tools.server import Server, command
+
+MAILBOXES = 40
+CHUNK = 250
+INLINE_BYTES = 128 * 1024
+FORM = 1  # of this module's own choices: counted up with them
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "restante"
+SHAPED_BY = ("schema/tables.py", "schema/fulltext.py", "storage/indexer.py", "mail/words.py", "mail/message.py")
+
+Examined = tuple[NewContent, Summary, str, bytes, int]
+
+
+def open_store(options: Options) -> Path:
+    """A data directory with ``options.messages`` messages, indexed; built when there is none from before."""
+    base = options.cache or Path(tempfile.gettempdir()) / "restante-bench-stores"
+    data_dir = base / f"{options.messages}-{_version()}"
+    if (data_dir / "complete").exists():
+        return data_dir
+    shutil.rmtree(data_dir, ignore_errors=True)
+    base.mkdir(parents=True, exist_ok=True)
+    with Server(data_dir) as server:
+        assert server.first_run is not None
+        for number in range(1, MAILBOXES):
+            command(data_dir, "mailbox", "add", _address(number), "--password", "correct horse battery staple")
+        token = command(data_dir, *["token", "create", "--dialect", "mail-api", "--admin", "--rate-limit", "none"])[
+            "token"
+        ]
+    asyncio.run(_fill(data_dir, options.messages))
+    with Server(data_dir):
+        say(f"indexed after {await_index(data_dir):.0f} s more")
+    (data_dir / "complete").write_text(token, "ascii")
+    return data_dir
+
+
+def token(data_dir: Path) -> str:
+    """The store's admin token, without a rate limit."""
+    return (data_dir / "complete").read_text("ascii")
+
+
+def addresses() -> list[str]:
+    """The store's mailboxes; the first ones hold most of the mail."""
+    return [_address(number) for number in range(MAILBOXES)]
+
+
+def _address(number: int) -> str:
+    return "admin@example.test" if number == 0 else f"box{number}@example.test"
+
+
+def _version() -> str:
+    digest = hashlib.sha256(str((FORM, MAILBOXES)).encode())
+    for name in SHAPED_BY:
+        digest.update((SOURCE / name).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+async def _fill(data_dir: Path, count: int) -> None:
+    logging.getLogger("restante").setLevel(logging.ERROR)  # transactions of this size are slow, as they say
+    ids = _mailbox_ids(data_dir)
+    db = InProcessDatabase(data_dir, Signals())
+    started = time.monotonic()
+    first = datetime.now(UTC) - timedelta(seconds=count)
+    done = 0
+    try:
+        for chunk in _examined_chunks(count):
+            targets = [ids[number] for *_, number in chunk]
+            await db.write(_deliver_many, chunk, targets, first + timedelta(seconds=done))
+            done += len(chunk)
+            if done % 50_000 < CHUNK:
+                say(f"  {done:,} of {count:,} messages, {done / (time.monotonic() - started):,.0f}/s")
+    finally:
+        await db.close()
+
+
+def _mailbox_ids(data_dir: Path) -> list[tuple[int, int]]:
+    main = apsw.Connection(str(data_dir / "restante.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        rows = main.execute("select address, account_id, id from mailboxes")
+        found = {address: (account, mailbox) for address, account, mailbox in rows}
+    finally:
+        main.close()
+    return [found[address] for address in addresses()]
+
+
+def _examined_chunks(count: int) -> Iterator[list[Examined]]:
+    """In order of arrival, examined by other processes (the last core is left to the writer)."""
+    numbers = range(0, count, CHUNK)
+    with multiprocessing.get_context("spawn").Pool(max(1, (os.cpu_count() or 2) - 1)) as pool:
+        yield from pool.imap(_examine_chunk, ((number, min(CHUNK, count - number)) for number in numbers))
+
+
+def _examine_chunk(work: tuple[int, int]) -> list[Examined]:
+    start, size = work
+    generator = Generator(start, run="s", sizes=(800, 6_000))
+    made = []
+    for place in range(size):
+        mail = generator.next()
+        raw = mail.raw
+        seen = storing.examine(raw, mail.sender, INLINE_BYTES)
+        content = NewContent(seen.size_bytes, seen.sha256, seen.structure, seen.folded, seen.raw, None)
+        number = int(MAILBOXES * ((start + place) * 0.6180339887 % 1.0) ** 3)  # a third of all in the first one
+        trace = f"Return-Path: <{mail.sender}>\r\nDelivered-To: {_address(number)}\r\n".encode()
+        made.append((content, seen.summary, mail.recipient, trace, number))
+    return made
+
+
+def _deliver_many(conn: WriteConn, chunk: list[Examined], owners: list[tuple[int, int]], received_at: datetime) -> None:
+    for place, ((content, summary, recipient, trace, _), (account, mailbox)) in enumerate(
+        zip(chunk, owners, strict=True)
+    ):
+        account_id = AccountId(account)
+        target = Target(account_id, MailboxId(mailbox), "INBOX", recipient, trace)
+        moment = received_at + timedelta(seconds=place)
+        delivery.deliver(conn, [(account_id, content)], summary, [target], moment)
