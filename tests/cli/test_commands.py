@@ -224,3 +224,40 @@ def test_secret_rotate(cli: Cli) -> None:
     first, second = cli.json("secret", "rotate"), cli.json("secret", "rotate")
     assert first["key_id"] != second["key_id"]
     assert (cli.data_dir / "secret.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_an_import_refuses_is_listed_and_the_rest_goes_in(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "1.eml").write_bytes(MESSAGE)
+    (folder / "2.eml").write_bytes(MESSAGE + b"x" * 100_000)
+    (folder / "3.mbox").write_bytes(b"From a@b Mon Jan  2 10:00:00 2023\n" + MESSAGE)
+    (tmp_path / "restante.toml").write_text("[smtp.limits]\nmax_message_bytes = 65536\n")
+    cli.json("mailbox", "add", "alice@example.test")
+    ran = cli.run("import", "in", "--mailbox", "alice@example.test", "--folder", "Old/2023", "--json")
+    report = json.loads(ran.out)
+    assert (ran.code, report["imported"], report["failed"]) == (1, 2, 1)
+    assert report["failures"] == [
+        {"origin": "in/2.eml", "error": "too_large", "message": "the message is over 65536 bytes"}
+    ]
+    assert cli.json("message", "list", "alice@example.test", "--folder", "Old/2023")["total"] == 2
+
+
+def test_a_full_mailbox_stops_an_import(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "1.eml").write_bytes(MESSAGE)
+    cli.json("mailbox", "add", "alice@example.test", "--quota", "10")
+    ran = cli.run("import", "1.eml", "--mailbox", "alice@example.test")
+    assert (ran.code, ran.err) == (4, "restante: the mailbox alice@example.test is full\n")
+
+
+def test_export_and_import_keep_every_byte(cli: Cli, tmp_path: Path) -> None:
+    odd = b"Subject: odd\r\n\r\nbare \n lf \xff\x00\r\n"
+    (tmp_path / "1.eml").write_bytes(odd)
+    for name in ("alice", "bob"):
+        cli.json("mailbox", "add", f"{name}@example.test")
+    cli.json("import", "1.eml", "--mailbox", "alice@example.test", "--folder", "Ünï/Cöde")
+    cli.json("export", "alice@example.test", "out")
+    cli.json("import", "out", "--mailbox", "bob@example.test")
+    assert cli.run("message", "raw", "bob@example.test", "1", "--folder", "Ünï/Cöde").raw == odd
+    assert cli.run("export", "alice@example.test", "out").code == 4
+    assert cli.run("export", "alice@example.test", "other", "--folder", "nothing").code == 3

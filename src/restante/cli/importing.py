@@ -48,6 +48,7 @@ class _Import:
         self._folders: dict[str, str] = {}
         self._pending: set[asyncio.Task[None]] = set()
         self._pending_bytes = 0
+        self._limit = 0
         self._report: dict[str, Any] = {"mailbox": mailbox, "imported": 0, "failed": 0, "bytes": 0, "failures": []}
 
     async def run(self, path: Path) -> dict[str, Any]:
@@ -56,15 +57,18 @@ class _Import:
 
         begun = await self._link.call("import.begin", mailbox=self._mailbox, folder_names=[self._folder])
         self._folders.update(begun["folders"])
+        self._limit = begun["max_message_bytes"]
         self._report["mailbox"] = begun["mailbox"]
         sources = importing.plan(path)
         total = sum(source.size_bytes for source in sources)
         done = 0
         try:
             for source in sources:
+                read = done
                 for found in importing.read(source):
                     await self._start(found)
-                    self._progress.show(done, total, f"{self._report['imported']} messages")
+                    read = min(read + len(found.raw), done + source.size_bytes)
+                    self._progress.show(read, total, f"{self._report['imported']} messages")
                 done += source.size_bytes
             await self._settle(0, 0)
         finally:
@@ -74,6 +78,9 @@ class _Import:
         return self._report
 
     async def _start(self, found: Any) -> None:
+        if len(found.raw) > self._limit:  # not even sent
+            self._refuse(found, "too_large", f"the message is over {self._limit} bytes")
+            return
         folder = found.folder or self._folder
         if folder not in self._folders:
             begun = await self._link.call("import.begin", mailbox=self._mailbox, folder_names=[folder])
@@ -103,12 +110,14 @@ class _Import:
                 received_at=found.received_at.isoformat() if found.received_at else None,
             )
         except (TooLarge, Invalid) as error:
-            self._report["failed"] += 1
-            if len(self._report["failures"]) < MAX_LISTED:
-                failure = {"origin": found.origin, "error": error.code, "message": error.message}
-                self._report["failures"].append(failure)
+            self._refuse(found, error.code, error.message)
         else:
             self._report["imported"] += 1
             self._report["bytes"] += len(found.raw)
         finally:
             self._pending_bytes -= len(found.raw)
+
+    def _refuse(self, found: Any, code: str, message: str) -> None:
+        self._report["failed"] += 1
+        if len(self._report["failures"]) < MAX_LISTED:
+            self._report["failures"].append({"origin": found.origin, "error": code, "message": message})

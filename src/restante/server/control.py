@@ -24,7 +24,8 @@ PROTOCOL = 1
 SOCKET_NAME = "control.sock"
 MAX_OVERLAP = 16
 MAX_CONNECTIONS = 32
-MAX_FRAME = 1024 * 1024 * 1024 + 1024 * 1024  # the largest message a setting can allow, and its envelope
+ENVELOPE = 1024 * 1024  # room in a frame beside a message
+MAX_FRAME = 1024 * 1024 * 1024 + ENVELOPE  # the largest message that a setting can allow
 MAX_PATH = 100  # bytes; a Unix socket's name holds 108
 
 Operation = Callable[..., Any]

@@ -40,7 +40,8 @@ async def start(
         stack.push_async_callback(index.close)
         worker = asyncio.create_task(Worker(rt, HANDLERS, PERIODIC).run())
         stack.push_async_callback(_cancel, worker)
-        commands = control.ControlServer(rt, OPERATIONS, rt.config.data_dir)
+        largest = rt.config.smtp.limits.max_message_bytes + control.ENVELOPE
+        commands = control.ControlServer(rt, OPERATIONS, rt.config.data_dir, largest)
         await commands.start()
         stack.push_async_callback(commands.close)
         smtp_listeners = await _start_smtp(rt, sockets, stack)

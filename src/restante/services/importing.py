@@ -19,7 +19,7 @@ from restante.errors import Invalid, NotFound
 from restante.mail import dates
 
 MANIFEST = "manifest.jsonl"
-MAX_FILES = 10_000_000
+MAX_MESSAGE = 1024 * 1024 * 1024  # of a larger one only so much is read, and one byte to tell it by
 HEAD = 64 * 1024  # bytes looked at for Date and Status
 _POSTMARK = re.compile(
     rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From (?:-?|[^\r\n]{0,500}\d{1,2}:\d\d[^\r\n]{0,100})[ \t]*(?=\r?\n"
@@ -84,7 +84,7 @@ def read(source: Source) -> Iterator[Found]:
             if source.kind == "mbox":
                 yield from _split(source, data)
             else:
-                yield _one(source, data[:])
+                yield _one(source, data[: MAX_MESSAGE + 1])
 
 
 def with_crlf(raw: bytes) -> bytes:
@@ -162,7 +162,7 @@ def _split(source: Source, data: mmap.mmap) -> Iterator[Found]:
     """The messages of an mbox; a file that does not begin with a postmark is one message."""
     mark = _FIRST.match(data)
     if mark is None:
-        yield _one(replace(source, kind="eml"), data[:])
+        yield _one(replace(source, kind="eml"), data[: MAX_MESSAGE + 1])
         return
     marks = _POSTMARK.finditer(data, mark.end())
     number = 0
@@ -170,7 +170,7 @@ def _split(source: Source, data: mmap.mmap) -> Iterator[Found]:
         following = next(marks, None)
         number += 1
         start = data.find(b"\n", mark.end()) + 1 or len(data)
-        raw = data[start : following.start() if following else len(data)]
+        raw = data[start : min(following.start() if following else len(data), start + MAX_MESSAGE + 1)]
         raw = re.sub(rb"\r?\n\Z", b"", raw) if raw.endswith((b"\n\n", b"\n\r\n")) else raw
         raw = with_crlf(_QUOTED.sub(rb"\1", raw))
         flags = source.flags

@@ -23,10 +23,11 @@ def _ensured_folder(conn: WriteConn, owner: Mailbox, name: str, now: datetime) -
 
 
 async def import_begin(rt: Runtime, mailbox: str, folder_names: list[str]) -> Json:
-    """Make sure that a mailbox has the folders which an import needs."""
+    """Make sure that a mailbox has the folders which an import needs; says how large a message may be."""
     owner = await rt.db.read(naming.own_mailbox, mailbox)
     made = {name: (await rt.db.write(_ensured_folder, owner, name, rt.clock.now())).name for name in folder_names}
-    return {"mailbox": owner.address, "folders": made}
+    limit = rt.config.smtp.limits.max_message_bytes
+    return {"mailbox": owner.address, "folders": made, "max_message_bytes": limit}
 
 
 async def import_message(
