@@ -36,7 +36,16 @@ CHUNK = 250
 INLINE_BYTES = 128 * 1024
 FORM = 1  # of this module's own choices: counted up with them
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "restante"
-SHAPED_BY = ("schema/tables.py", "schema/fulltext.py", "storage/indexer.py", "mail/words.py", "mail/message.py")
+SHAPED_BY = (
+    "core/contents.py",
+    "core/delivery.py",
+    "services/storing.py",
+    "schema/tables.py",
+    "schema/fulltext.py",
+    "storage/indexer.py",
+    "mail/words.py",
+    "mail/message.py",
+)
 
 Examined = tuple[NewContent, Summary, str, bytes, int]
 
@@ -127,7 +136,14 @@ def _examine_chunk(work: tuple[int, int]) -> list[Examined]:
         mail = generator.next()
         raw = mail.raw
         seen = storing.examine(raw, mail.sender, INLINE_BYTES)
-        content = NewContent(seen.size_bytes, seen.sha256, seen.structure, seen.folded, seen.raw, None)
+        content = NewContent(
+            size_bytes=seen.size_bytes,
+            sha256=seen.sha256,
+            structure=seen.structure,
+            raw=seen.raw,
+            blob_key=None,
+            folded=seen.folded,
+        )
         number = int(MAILBOXES * ((start + place) * 0.6180339887 % 1.0) ** 3)  # a third of all in the first one
         trace = f"Return-Path: <{mail.sender}>\r\nDelivered-To: {_address(number)}\r\n".encode()
         made.append((content, seen.summary, mail.recipient, trace, number))
