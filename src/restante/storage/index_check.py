@@ -2,7 +2,7 @@
 
 A message in the queue beyond the index's watermark counts as indexed, and so does one that a rebuild has still to
 reach. Main file and index are read one after the other, so what seems wrong may only be younger than the other file:
-callers look twice.
+callers look twice. An index that is about to be made anew is not compared.
 """
 
 import contextlib
@@ -51,6 +51,8 @@ def examine(data_dir: Path, after: int, limit: int) -> Step:
         (unreached,), (watermark,) = _numbers(
             conn, "SELECT value FROM search.state WHERE key IN ('rebuilt', 'watermark') ORDER BY key", ()
         )
+        if _is_rebuild_due(conn, watermark):
+            return Step(None, (), ())
         waiting = _numbers(conn, "SELECT message_id FROM index_queue WHERE id > ?", (watermark,))
         queued = {row[0] for row in waiting}
     there = {row[0] for row in rows}
@@ -59,6 +61,14 @@ def examine(data_dir: Path, after: int, limit: int) -> Step:
     ]
     extra = [one for one in sorted(indexed) if one not in there and one not in queued]
     return Step(end if len(rows) == limit else None, tuple(missing), tuple(extra))
+
+
+def _is_rebuild_due(conn: apsw.Connection, watermark: int) -> bool:
+    """Whether index and queue do not fit together, so that the next indexer will begin again (a new index, say)."""
+    last = _numbers(conn, "SELECT seq FROM sqlite_sequence WHERE name = 'index_queue'", ())
+    first = _numbers(conn, "SELECT id FROM index_queue WHERE id > ? ORDER BY id LIMIT 1", (watermark,))
+    newest = last[0][0] if last else 0
+    return newest < watermark or (newest > watermark and first != [(watermark + 1,)])
 
 
 def _numbers(conn: apsw.Connection, query: str, values: tuple[int, ...]) -> list[tuple[int, ...]]:
