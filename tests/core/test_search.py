@@ -98,8 +98,10 @@ async def test_a_snippet_without_spaces_and_with_changing_lengths(rt: Runtime, b
     assert len(hit.snippet) <= search.SNIPPET
 
 
-async def test_large_messages_show_the_folded_text(rt: Runtime, bob: Mailbox) -> None:
-    await make_message(rt, bob, eml("big", f"{LOREM} the Needle is HERE\r\n" + "padding line\r\n" * 40_000))
+async def test_messages_in_the_blob_store_show_the_folded_text(rt: Runtime, bob: Mailbox) -> None:
+    padding = "padding line\r\n" * 100_000
+    await make_message(rt, bob, eml("big", f"{LOREM} the Needle is HERE\r\n{padding}"))
+    assert len(list(rt.blobs.list_all())) == 1
     (hit,) = (await find(rt, bob, "needle")).items
     assert "the needle is here" in hit.snippet
 

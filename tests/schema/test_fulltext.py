@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from restante.mail import words
 from restante.schema import fulltext
 from restante.schema.fulltext import Scope
+from restante.storage import indexer
 from tests.storage.index_store import Store
 
 
@@ -207,7 +209,9 @@ def test_many_words_in_one_condition(store: Store) -> None:
 def test_a_damaged_text_is_no_hit(store: Store) -> None:
     store.add("foo-bar", "foo-bar")
     store.index()
-    store.raw.execute("UPDATE contents SET folded = x'00' WHERE id = 1")
+    broken = apsw.Connection(str(store.data_dir / indexer.INDEX))
+    broken.execute("UPDATE texts SET folded = x'00' WHERE id = 1")
+    broken.close()
     assert store.ids("foo-bar") == [2]
 
 

@@ -31,15 +31,15 @@ _GET = Prepared(
 class NewContent(NamedTuple):
     """The bytes of a message and what was read from them, ready to be written.
 
-    Exactly one of ``raw`` (zstd of the received bytes) and ``blob_key`` is set.
+    Either ``raw`` (zstd of the received bytes) is set, or ``blob_key`` and ``folded`` (zstd of what search sees).
     """
 
     size_bytes: int
     sha256: bytes
     structure: bytes
-    folded: bytes
     raw: bytes | None
     blob_key: str | None
+    folded: bytes | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ BEFORE = 50  # of them in front of the hit
 CUT = "..."
 LIMIT_MAX = 1_000
 OFFSET_MAX = 100_000
-DECODED_MAX = 256 * 1024  # received bytes of a message that is decoded again for its snippet
 READABLE_MAX = 64 * 1024  # characters of its text that are looked through
 
 
@@ -79,11 +78,11 @@ def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pie
         item = contents.get(row.content_id)
         if item is None:
             continue
-        if item.raw is not None and item.size_bytes <= DECODED_MAX:
+        if item.raw is not None:
             raw = unzip.decompress(item.raw, max_output_size=item.size_bytes)
             body = "\n".join(message.readable(message.load(item.structure), raw, READABLE_MAX))
         else:
-            body = _body(fulltext.unfold(unzip, item.folded), row.preview)
+            body = _body(fulltext.unfold(unzip, item.folded or b""), row.preview)
         snippets[row.id] = excerpt(body, pieces)
     for row in rows:
         yield Hit(row, snippets[row.id] or _cut(row.preview, 0))

@@ -184,7 +184,7 @@ def check_mailboxes(conn: ReadConn, account_id: AccountId) -> list[Sums]:
     rows = conn.execute(
         select(
             _b.id,
-            _b.address,
+            func.coalesce(_b.address, "a removed mailbox"),
             _b.messages,
             _b.used_bytes,
             func.coalesce(func.sum(_f.messages), 0),
@@ -284,7 +284,12 @@ def set_message_size(conn: WriteConn, account_id: AccountId, message_id: Message
 
 
 def rebuild_rows(
-    conn: WriteConn, account_id: AccountId, content_id: ContentId, structure: bytes, folded: bytes, summary: Summary
+    conn: WriteConn,
+    account_id: AccountId,
+    content_id: ContentId,
+    structure: bytes,
+    folded: bytes | None,
+    summary: Summary,
 ) -> None:
     """Replace what was read from a content's bytes, in its own row and in its messages'; queue them for the index."""
     conn.execute(

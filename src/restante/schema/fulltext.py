@@ -172,15 +172,12 @@ class _Search:
     def _compare(self, query: Query, candidates: Sequence[int]) -> tuple[list[int], bool]:
         """Those of ``candidates`` whose text has all pieces; and whether none had to be left out."""
         unzip = zstandard.ZstdDecompressor()
-        sql = (
-            "SELECT m.id, c.folded FROM main.messages m JOIN main.contents c ON c.id = m.content_id"
-            " WHERE m.id IN (SELECT value FROM json_each(?)) AND m.account_id = ? ORDER BY m.id DESC"
-        )
+        sql = "SELECT id, folded FROM search.texts WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id DESC"
         hits: list[int] = []
         size = 0
         for start in range(0, min(len(candidates), LOOKED_AT_MAX), BATCH):
             batch = candidates[start : min(start + BATCH, LOOKED_AT_MAX)]
-            for message_id, folded in self._rows(sql, (json.dumps(batch), self._scope.account_id)):
+            for message_id, folded in self._rows(sql, (json.dumps(batch),)):
                 size += len(folded)
                 if query.matches(unfold(unzip, folded)):
                     hits.append(message_id)
@@ -247,7 +244,7 @@ def _long(condition: Condition) -> str:
 
 
 def unfold(unzip: zstandard.ZstdDecompressor, data: bytes) -> str:
-    """The folded text of a ``contents.folded`` value; empty when that is damaged."""
+    """A folded text as it is kept, compressed; empty when that is damaged."""
     try:
         return unzip.decompress(data, max_output_size=FOLDED_BYTES).decode("utf-8", "replace")
     except zstandard.ZstdError:

@@ -36,15 +36,18 @@ MAX_LISTED = 500  # characters of a name, an address or a Message-ID kept in lis
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What was read from a message's bytes, before it is known for whom it is. ``raw`` is None for a blob."""
+    """What was read from a message's bytes, before it is known for whom it is.
+
+    ``raw`` is None for a message that is too large for a row; only then ``folded`` is set.
+    """
 
     message: Message
     summary: Summary
     size_bytes: int
     sha256: bytes
     structure: bytes
-    folded: bytes
     raw: bytes | None
+    folded: bytes | None
 
 
 _local = threading.local()
@@ -58,23 +61,25 @@ def _compress(data: bytes) -> bytes:
 
 
 def examine(raw: Buffer, envelope_sender: str, inline_bytes: int) -> Examined:
-    """Read a message: structure, what lists show, what search sees, compressed bytes when they fit in a row."""
+    """Read a message: its structure, what lists show, and its compressed bytes when they fit in a row.
+
+    The text that search sees is left to the indexer, which has the bytes at hand then; only for a message that goes
+    to the blob store it is made here.
+    """
     parsed = message.parse(raw)
-    preview, searchable = message.extracts(parsed, raw)
-    folded = words.fold(searchable)
     packed: bytes | None = None
     if len(raw) <= inline_bytes * BLOB_FACTOR:
         packed = _compress(raw[:])
         if len(packed) > inline_bytes:
             packed = None
+    if packed is None:
+        preview, searchable = message.extracts(parsed, raw)
+        folded = _compress(words.fold(searchable).encode("utf-8", "surrogatepass"))
+    else:
+        preview, folded = message.preview(parsed, raw), None
+    digest = hashlib.sha256(raw).digest()
     return Examined(
-        parsed,
-        _summary(parsed, preview, envelope_sender),
-        len(raw),
-        hashlib.sha256(raw).digest(),
-        message.dump(parsed),
-        _compress(folded.encode("utf-8", "surrogatepass")),
-        packed,
+        parsed, _summary(parsed, preview, envelope_sender), len(raw), digest, message.dump(parsed), packed, folded
     )
 
 
@@ -118,7 +123,7 @@ async def deliver(
             key = f"{account_id}/{examined.sha256.hex()}"
             await asyncio.get_running_loop().run_in_executor(rt.pool, rt.blobs.put, key, raw)
         content = NewContent(
-            examined.size_bytes, examined.sha256, examined.structure, examined.folded, examined.raw, key
+            examined.size_bytes, examined.sha256, examined.structure, examined.raw, key, examined.folded
         )
         parts.append((account_id, content))
     return await rt.db.write(delivery.deliver, parts, examined.summary, targets, received_at)

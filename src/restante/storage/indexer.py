@@ -1,10 +1,10 @@
 """The search index of a SQLite store: ``index.db``, written by this process alone, following the main file.
 
 Reception commits a message together with a row in ``index_queue``; this process reads the queue beyond its watermark,
-cuts the folded texts into terms and writes documents and watermark in one transaction per batch, so that it resumes
-where it was after any crash. The watermark that it *reports* is one that a power failure cannot take back: only queue
-rows up to that may be removed. When queue and watermark do not fit together (a lost index, an older backup) everything
-is indexed again, with new mail first.
+takes the text out of the stored bytes, folds it, cuts it into terms and writes text, document and watermark in one
+transaction per batch, so that it resumes where it was after any crash. The watermark that it *reports* is one that a
+power failure cannot take back: only queue rows up to that may be removed. When queue and watermark do not fit together
+(a lost index, an older backup) everything is indexed again, with new mail first.
 
 ``python -m restante.storage.indexer --data-dir D``: bytes on standard input are nudges, its end is the order to exit;
 each line on standard output is a watermark that is safe. Meanwhile it checkpoints the main file, merges the
@@ -25,15 +25,15 @@ from typing import Any
 import apsw
 import zstandard
 
-from restante.mail import words
+from restante.mail import message, words
 from restante.schema import fulltext
 
 MAIN = "restante.db"
 INDEX = "index.db"
-VERSION = f"2/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
+VERSION = f"3/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
 
 BATCH_ROWS = 500
-BATCH_BYTES = 4 << 20  # of folded text, compressed
+BATCH_BYTES = 16 << 20  # of messages as received
 KNOWN_TERMS = 60_000  # in each of the two generations of words known to be in the vocabulary
 BATCH_SECONDS = 0.25  # at least so long between two batches: many small ones make many segments
 CHECKPOINT_SECONDS = 0.25
@@ -45,13 +45,15 @@ SWEEP_AFTER = 200  # removed messages
 BUSY_MILLISECONDS = 10_000
 CACHE_KIB = 16_384
 
-Source = tuple[int, int, int, bytes]  # account, mailbox, folder, compressed folded text
+Source = tuple[int, int, int, str]  # account, mailbox, folder, folded text
+_SOURCE = "m.account_id, m.mailbox_id, m.folder_id, c.structure, c.raw, c.folded, c.size_bytes"
 EXIT_RETRY = 1  # the disk is full or does not answer: start again later
 EXIT_CORRUPT = 3  # the index was thrown away: start again
 
 _TABLES = f"""
 CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE version (value TEXT NOT NULL);
+CREATE TABLE texts (id INTEGER PRIMARY KEY, folded BLOB NOT NULL);
 CREATE TABLE terms (id INTEGER PRIMARY KEY, account_id INTEGER NOT NULL, size INTEGER NOT NULL, term TEXT NOT NULL,
                     UNIQUE (account_id, size, term));
 CREATE VIRTUAL TABLE fts USING fts5(terms, content='', contentless_delete=1, detail=none,
@@ -129,6 +131,7 @@ class Indexer:
         self._wal = data_dir / (INDEX + "-wal")
         self._main.execute("PRAGMA query_only=ON").fetchall()
         self._unzip = zstandard.ZstdDecompressor()
+        self._zip = zstandard.ZstdCompressor(level=1)
         self._known: dict[int, set[str]] = {}
         self._known_before: dict[int, set[str]] = {}
         self._sweep_at: int | None = None
@@ -172,6 +175,7 @@ class Indexer:
             self._index.execute("INSERT INTO fts(fts) VALUES ('delete-all')")
             self._index.execute("INSERT INTO grams(grams) VALUES ('delete-all')")
             self._index.execute("DELETE FROM terms")
+            self._index.execute("DELETE FROM texts")
             self._set_state("watermark", last)
             # Messages up to this number are indexed backwards from it: newest first.
             self._set_state("rebuilt", int(has_messages[0] or 0) if has_messages else 0)
@@ -200,17 +204,16 @@ class Indexer:
 
     def _follow(self) -> int:
         rows = self._main.execute(
-            "SELECT q.id, q.message_id, m.account_id, m.mailbox_id, m.folder_id, c.folded FROM index_queue q"
-            " LEFT JOIN messages m ON m.id = q.message_id LEFT JOIN contents c ON c.id = m.content_id"
-            " WHERE q.id > ? ORDER BY q.id LIMIT ?",
+            f"SELECT q.id, q.message_id, {_SOURCE} FROM index_queue q LEFT JOIN messages m ON m.id = q.message_id"  # noqa: S608
+            " LEFT JOIN contents c ON c.id = m.content_id WHERE q.id > ? ORDER BY q.id LIMIT ?",
             (self.watermark, BATCH_ROWS),
         )
         found: dict[int, Source | None] = {}
         watermark, size = self.watermark, 0
-        for queue_id, message_id, account_id, mailbox_id, folder_id, folded in rows:
+        for queue_id, message_id, *row in rows:
             watermark = queue_id
-            found[message_id] = None if folded is None else (account_id, mailbox_id, folder_id, folded)
-            size += len(folded or b"")
+            found[message_id] = None if row[0] is None else self._source(*row)
+            size += row[-1] or 0
             if size > BATCH_BYTES:
                 break
         rows.close(True)
@@ -225,17 +228,16 @@ class Indexer:
         if not self.is_rebuilding:
             return 0
         rows = self._main.execute(
-            "SELECT m.id, m.account_id, m.mailbox_id, m.folder_id, c.folded"
-            " FROM messages m JOIN contents c ON c.id = m.content_id"
+            f"SELECT m.id, {_SOURCE} FROM messages m JOIN contents c ON c.id = m.content_id"  # noqa: S608
             " WHERE m.id <= ? ORDER BY m.id DESC LIMIT ?",
             (self._rebuilt, BATCH_ROWS),
         )
         found: dict[int, Source | None] = {}
         size, last = 0, 0
-        for message_id, account_id, mailbox_id, folder_id, folded in rows:
-            found[message_id] = (account_id, mailbox_id, folder_id, folded)
+        for message_id, *row in rows:
+            found[message_id] = self._source(*row)
             last = message_id
-            size += len(folded)
+            size += row[-1]
             if size > BATCH_BYTES:
                 break
         rows.close(True)
@@ -246,15 +248,29 @@ class Indexer:
         self._rebuilt = rebuilt
         return len(found)
 
+    def _source(
+        self, account: int, mailbox: int, folder: int, structure: bytes, raw: bytes | None, folded: bytes, size: int
+    ) -> Source:
+        """What goes into the index of one message; damaged bytes give an empty text (``verify`` reports them)."""
+        if raw is None:
+            return account, mailbox, folder, fulltext.unfold(self._unzip, folded)
+        try:
+            text = message.searchable(message.load(structure), self._unzip.decompress(raw, max_output_size=size))
+        except Exception:  # noqa: BLE001 - no stored message may stop the index
+            text = ""
+        return account, mailbox, folder, words.fold(text)
+
     def _write(self, found: dict[int, Source | None]) -> None:
         """Put documents in place (a value) or take them out (None); the caller commits."""
         documents: list[tuple[int, str]] = []
+        texts: list[tuple[int, bytes]] = []
         fresh: dict[int, set[str]] = {}
         for message_id, source in found.items():
             if source is None:
                 continue
             account_id, mailbox_id, folder_id, folded = source
-            cut = words.terms(fulltext.unfold(self._unzip, folded))
+            texts.append((message_id, self._zip.compress(folded.encode("utf-8", "surrogatepass"))))
+            cut = words.terms(folded)
             scope = fulltext.scope_terms(account_id, mailbox_id, folder_id)
             documents.append((message_id, " ".join([*scope, *cut.vocabulary, *cut.others])))
             fresh.setdefault(account_id, set()).update(cut.vocabulary)
@@ -262,9 +278,11 @@ class Indexer:
             self._learn(account_id, terms)
         if documents:
             self._index.executemany("INSERT OR REPLACE INTO fts(rowid, terms) VALUES (?, ?)", documents)
+            self._index.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", texts)
         gone = [(message_id,) for message_id, source in found.items() if source is None]
         if gone:
             self._index.executemany("DELETE FROM fts WHERE rowid = ?", gone)
+            self._index.executemany("DELETE FROM texts WHERE id = ?", gone)
             self._removed += len(gone)
             self._set_state("removed", self._removed)
 
