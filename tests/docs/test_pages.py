@@ -65,6 +65,17 @@ def test_rfc_rows_are_whole() -> None:
             assert f"RFC {row[0]}" in text, f"{place} does not cite RFC {row[0]}"
 
 
+def test_the_floors_are_those_of_the_contract() -> None:
+    import tomllib
+
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    floors = [layer.split(" : ") for layer in layers]
+    drawn = " > ".join(f"{{ {' '.join(floor)} }}" if len(floor) > 1 else floor[0] for floor in floors)
+    page = (DOCS / "architecture.md").read_text()
+    assert drawn in " ".join(page.split("```")[1].split())
+
+
 # --- docs/cli.md --------------------------------------------------------------------------------------------------
 
 

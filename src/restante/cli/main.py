@@ -1,6 +1,5 @@
 """``restante``: the table of commands. Each one's module is read only when it is called, so ``--help`` is quick."""
 
-import sys
 from importlib import import_module
 
 import click
@@ -61,4 +60,3 @@ def restante() -> None:
 def main() -> None:
     """The entry point of the ``restante`` script."""
     restante(prog_name="restante")
-    sys.exit(0)
