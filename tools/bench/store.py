@@ -16,9 +16,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import apsw
-
-from restante.core import delivery
+from restante.core import delivery, mailboxes, routing
 from restante.core.contents import NewContent
 from restante.core.delivery import Summary, Target
 from restante.ids import AccountId, MailboxId
@@ -60,8 +58,6 @@ def open_store(options: Options) -> Path:
     base.mkdir(parents=True, exist_ok=True)
     with Server(data_dir) as server:
         assert server.first_run is not None
-        for number in range(1, MAILBOXES):
-            command(data_dir, "mailbox", "add", _address(number), "--password", "correct horse battery staple")
         token = command(data_dir, *["token", "create", "--dialect", "mail-api", "--admin", "--rate-limit", "none"])[
             "token"
         ]
@@ -95,12 +91,12 @@ def _version() -> str:
 
 async def _fill(data_dir: Path, count: int) -> None:
     logging.getLogger("restante").setLevel(logging.ERROR)  # transactions of this size are slow, as they say
-    ids = _mailbox_ids(data_dir)
     db = InProcessDatabase(data_dir, Signals())
     started = time.monotonic()
     first = datetime.now(UTC) - timedelta(seconds=count)
     done = 0
     try:
+        ids = await db.write(_add_mailboxes, first)
         for chunk in _examined_chunks(count):
             targets = [ids[number] for *_, number in chunk]
             await db.write(_deliver_many, chunk, targets, first + timedelta(seconds=done))
@@ -111,14 +107,11 @@ async def _fill(data_dir: Path, count: int) -> None:
         await db.close()
 
 
-def _mailbox_ids(data_dir: Path) -> list[tuple[int, int]]:
-    main = apsw.Connection(str(data_dir / "restante.db"), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        rows = main.execute("select address, account_id, id from mailboxes")
-        found = {address: (account, mailbox) for address, account, mailbox in rows}
-    finally:
-        main.close()
-    return [found[address] for address in addresses()]
+def _add_mailboxes(conn: WriteConn, now: datetime) -> list[tuple[int, int]]:
+    """Make the mailboxes that the first run did not; (account, mailbox) of each in the order of ``addresses``."""
+    (route,) = routing.resolve(conn, _address(0))
+    made = [mailboxes.create(conn, route.account_id, address, now) for address in addresses()[1:]]
+    return [(int(route.account_id), int(route.mailbox_id)), *((int(one.account_id), int(one.id)) for one in made)]
 
 
 def _examined_chunks(count: int) -> Iterator[list[Examined]]:

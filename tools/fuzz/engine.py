@@ -103,15 +103,15 @@ def run(target: Target, *, seed: int, inputs: int | None = None, seconds: float 
     outcome = Outcome(target.name)
     seeds = [*kept_seeds(target.name), *target.seeds()]
     mutator = Mutator(random.Random(seed), seeds, dictionary(target.name), target.largest_bytes)
-    behaviours: set[Hashable] = set()
+    behaviours: set[int] = set()  # by hash: they are many
     started = time.monotonic()
     first = list(mutator.pool)
     resident = 0
     with _watchdog():
         for data in _inputs(first, mutator.next, inputs, started + seconds):
             behaviour = _one(target, data, outcome)
-            if behaviour is not None and behaviour not in behaviours:
-                behaviours.add(behaviour)
+            if behaviour is not None and hash(behaviour) not in behaviours:
+                behaviours.add(hash(behaviour))
                 if len(mutator.pool) < POOL_LIMIT:
                     mutator.pool.append(data)
             outcome.inputs += 1

@@ -1,0 +1,58 @@
+"""The benchmarks run and say what they should; their figures are for `./dev bench`, not for tests."""
+
+from pathlib import Path
+
+import pytest
+
+from tools.bench import ingest, memory, postfix, reading, report
+from tools.bench.report import Options, Table, Target
+
+
+def postfix_is_missing() -> str:
+    """Why there is no Postfix here, or nothing."""
+    try:
+        postfix.version()
+    except postfix.Missing as missing:
+        return str(missing)
+    return ""
+
+
+@pytest.mark.skipif(bool(postfix_is_missing()), reason=postfix_is_missing() or "-")
+def test_ingest_is_measured_beside_postfix() -> None:
+    tables = ingest.run(Options(seconds=0.5, rounds=1, most_per_second=4_000))
+    assert [table.title for table in tables] == ["Ingest, 20 connections", "Ingest, 1 connection"]
+    for table in tables:
+        assert [row[0] for row in table.rows] == ["Restante, answered", "Restante, index caught up", "Postfix"]
+        assert all(int(row[1].replace(",", "")) > 0 for row in table.rows)
+        assert all(row[-1] == "0" for row in table.rows), "something was not accepted"
+        assert table.targets
+
+
+def test_reading_is_measured(tmp_path: Path) -> None:
+    options = Options(seconds=0.3, messages=1_000, cache=tmp_path)
+    (lists,) = reading.run_list(options)
+    assert len(lists.rows) == 2
+    (searches,) = reading.run_search(options)
+    assert len(searches.rows) == 6
+
+
+def test_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "SETTLE_SECONDS", 0.1)
+    (table,) = memory.run(Options())
+    assert {row[0] for row in table.rows} >= {"restante", "restante.storage.writer", "all together"}
+    assert float(table.rows[-1][1]) > 20
+
+
+def test_the_page_keeps_what_was_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "PAGE", tmp_path / "docs" / "benchmarks.md")
+    one = Table("One", ("", "a"), [("x", "1")], [Target("kept", True)])
+    two = Table("Two", ("", "a"), [("x", "2")], [Target("missed", False)])
+    report.write_page([one, two], "./dev bench", "Postfix 3")
+    report.write_page([Table("One", ("", "a"), [("x", "3")])], "./dev bench one", "Postfix 3")
+    page = report.PAGE.read_text("utf-8")
+    assert page.startswith("# Benchmarks\n")
+    assert "| x | 3 |" in page
+    assert "| x | 1 |" not in page
+    assert "| x | 2 |" in page
+    assert "**missed**: missed" in page
+    assert "`./dev bench one`" in page
