@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from restante import ids
+from restante import ids, log
 from restante.core.delivery import Delivered, Target
 from restante.core.routing import Route
 from restante.errors import Invalid, TooLarge
@@ -17,6 +17,7 @@ from restante.mail.structure import Buffer
 from restante.runtime import Runtime
 from restante.services import storing
 
+_log = log.logger(__name__)
 _PLAIN = re.compile(r"[ -~]{1,400}")  # what may stand in a line without a closer look
 _HOP = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _DELIVERED_TO = re.compile(rb"^delivered-to[ \t]*:[ \t]*([^\r\n]{1,998})", re.IGNORECASE | re.MULTILINE)
@@ -75,6 +76,7 @@ async def receive(rt: Runtime, envelope: Envelope, source: Source, raw: Buffer) 
         for route in dict.fromkeys(envelope.recipients)
     ]
     delivered = await storing.deliver(rt, raw, examined, targets, now)
+    _log.info("received", id=receipt_id, peer=source.peer, bytes=len(raw), recipients=len(targets))
     return Receipt(receipt_id, tuple(delivered))
 
 
