@@ -1,88 +1,16 @@
 """A server in a process of its own: its banner works as printed, and commands go through its control socket."""
 
-import contextlib
 import json
-import os
 import shlex
-import signal
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.conftest import Cli
-
-START_SECONDS = 60.0
-
-
-@dataclass
-class Server:
-    """A running ``restante serve``."""
-
-    process: subprocess.Popen[str]
-    lines: list[str]
-    errors: list[str]
-
-
-def _environment(data_dir: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RESTANTE_")}
-    ports = {f"RESTANTE_{name}_LISTEN": "127.0.0.1:0" for name in ("HTTP", "SMTP", "SUBMISSION")}
-    here = Path(sys.executable).parent
-    return {**kept, **ports, "RESTANTE_DATA_DIR": str(data_dir), "PATH": f"{here}:{kept.get('PATH', '')}"}
-
-
-@contextlib.contextmanager
-def serving(data_dir: Path, *flags: str) -> Iterator[Server]:
-    """Start a server, wait until it says that it is ready, stop it as an operator does."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "restante", "serve", *flags],
-        env=_environment(data_dir),
-        cwd=data_dir.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    server = Server(process, [], [])
-    ready = threading.Event()
-
-    def read_out() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            server.lines.append(line.rstrip("\n"))
-            if "--json" in flags or line.startswith("  Data"):
-                ready.set()
-
-    def read_err() -> None:
-        assert process.stderr is not None
-        server.errors.extend(process.stderr)
-        ready.set()
-
-    threads = [threading.Thread(target=target, daemon=True) for target in (read_out, read_err)]
-    for thread in threads:
-        thread.start()
-    try:
-        assert ready.wait(START_SECONDS)
-        assert process.poll() is None, "".join(server.errors)
-        yield server
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for thread in threads:
-            thread.join(10)
-        for pipe in (process.stdout, process.stderr):
-            assert pipe is not None
-            pipe.close()
-    assert process.returncode == 0, "".join(server.errors)
+from tests.cli.serving import environment, serving
 
 
 def _blocks(lines: list[str]) -> list[str]:
@@ -106,8 +34,8 @@ def test_the_first_run_is_explained_in_lines_that_work(cli: Cli) -> None:
             time.sleep(0.02)
         credentials, send, listing = _blocks(server.lines)
         assert max(len(line) for line in server.lines if "restante-data" not in line and "Data" not in line) <= 80
-        environment = _environment(cli.data_dir)
-        subprocess.run(["sh", "-c", send], check=True, env=environment, timeout=60)
+        variables = environment(cli.data_dir)
+        subprocess.run(["sh", "-c", send], check=True, env=variables, timeout=60)
         arguments = shlex.split(listing.replace("\\\n", " "))
         done = subprocess.run(arguments, check=True, capture_output=True, text=True, timeout=60)
         answer = json.loads(done.stdout)

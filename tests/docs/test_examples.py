@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_beside_server import _environment, serving
+from tests.cli.serving import environment, serving
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,7 +32,7 @@ def test_examples_work(page: Path, tmp_path: Path) -> None:
             done = subprocess.run(
                 ["sh", "-eu", "-c", script],
                 cwd=tmp_path,
-                env=_environment(data_dir),
+                env=environment(data_dir),
                 capture_output=True,
                 text=True,
                 timeout=120,
