@@ -28,7 +28,9 @@ def test_ingest_is_measured_beside_postfix() -> None:
         assert table.targets
 
 
-def test_reading_is_measured(tmp_path: Path) -> None:
+def test_reading_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "SEARCHES", 20)
+    monkeypatch.setattr(reading, "WARM_UP_SECONDS", 0.2)
     options = Options(seconds=0.3, messages=1_000, cache=tmp_path)
     (lists,) = reading.run_list(options)
     assert len(lists.rows) == 2
