@@ -6,6 +6,7 @@ while the rest is imported, and says it is ready only when everything answers.
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -48,10 +49,20 @@ class Ready:
 def make_data_dir(data_dir: Path) -> None:
     """Create the data directory, for its owner alone. Raises Unavailable with one line for people."""
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not data_dir.exists():
+            data_dir.mkdir(mode=0o700, parents=True)
+            _fsync_folder(data_dir.parent)
         (data_dir / "spool").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"cannot make the data directory {data_dir}: {error.strerror}") from error
+
+
+def _fsync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoolExecutor, vault: Vault) -> Runtime:

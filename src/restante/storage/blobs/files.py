@@ -34,6 +34,8 @@ class FileBlobs:
         path = self._path(key)
         with self._lock, contextlib.suppress(OSError):  # whatever it is, writing it anew will say
             os.utime(path)
+            _fsync(path)  # a put that was killed before its fsync may have left it
+            _fsync(path.parent)
             return
         beside = path.with_name(f".{path.name}.{ids.new_uuid().hex}")
         try:
@@ -43,7 +45,7 @@ class FileBlobs:
                 file.flush()
                 os.fsync(file.fileno())
             beside.rename(path)
-            _fsync_folder(path.parent)
+            _fsync(path.parent)
         except OSError as error:
             with contextlib.suppress(OSError):
                 beside.unlink()
@@ -56,7 +58,7 @@ class FileBlobs:
             folder = folder.parent
         for made in reversed(missing):
             made.mkdir(exist_ok=True)
-            _fsync_folder(made.parent)
+            _fsync(made.parent)
 
     def open(self, key: str) -> Buffer:
         try:
@@ -89,8 +91,8 @@ class FileBlobs:
                     yield BlobInfo(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
-def _fsync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
