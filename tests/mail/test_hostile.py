@@ -152,6 +152,7 @@ def test_encoded_words_come_back(text: str) -> None:
 
 MIXED = b"Content-Type: multipart/x; boundary=b\r\n\r\n"
 HTML = b"Content-Type: text/html\r\n\r\n"
+UUENCODE = b"Content-Transfer-Encoding: uuencode\r\n\r\nbegin 1 x\n"
 Maker = Callable[[int], bytes]
 HOSTILE: dict[str, Maker] = {
     "encoded words": lambda n: b"Subject: " + b"=?utf-8?q?a?= " * n + b"\r\n\r\n",
@@ -186,7 +187,18 @@ HOSTILE: dict[str, Maker] = {
     "html ampersands": lambda n: HTML + b"&" * n,
     "base64 padding": lambda n: b"Content-Transfer-Encoding: base64\r\n\r\n" + b"YQ==" * n,
     "quoted-printable": lambda n: b"Content-Transfer-Encoding: quoted-printable\r\n\r\n" + b"=   " * n,
-    "uuencode": lambda n: b"Content-Transfer-Encoding: uuencode\r\n\r\nbegin 1 x\n" + b"#86)C\n" * n,
+    "uuencode": lambda n: UUENCODE + b"#86)C\n" * n,
+    "uuencode of one letter": lambda n: b"Content-Type: a/b\r\n" + UUENCODE + b"#\n" * n,
+    "uuencode text": lambda n: UUENCODE + b"#\n" * n,
+    "uuencode damage": lambda n: (
+        b"Content-Type: a/b\r\n" + UUENCODE + b"#86)CXXXXXXXXXXXX\n#86)cxxxxxxxxxxxx\n" * (n // 4)
+    ),
+    "bytes without a letter": lambda n: b"Content-Type: text/plain; charset=iso-8859-1\r\n\r\n" + b"\x81" * n * 10,
+    "bytes out of a charset": lambda n: b"Content-Type: text/plain; charset=iso-8859-7\r\n\r\n" + b"\xff" * n * 10,
+    "nesting over a body": lambda n: (
+        b"".join(b"Content-Type: multipart/x; boundary=b%d\r\n\r\n--b%d\r\n" % (k, k) for k in range(60))
+        + b"line\n" * n
+    ),
     "utf-7": lambda n: b"Content-Type: text/plain; charset=utf-7\r\n\r\n" + b"+AOk-" * n,
 }
 

@@ -1,6 +1,7 @@
 """Whole messages: ordinary ones, and the odd ones that other parsers get wrong."""
 
 import base64
+import binascii
 import mmap
 import pickle
 from datetime import UTC, datetime
@@ -213,6 +214,8 @@ def attached(headers: bytes, body: bytes = b"x") -> bytes:
         (b'Content-Disposition: attachment; filename="not closed.pdf', "not closed.pdf"),
         (b'Content-Type: application/pdf; name="n.pdf"', "n.pdf"),
         (b"Content-Disposition: attachment; filename=x.pdf; filename*=utf-8''y.pdf", "y.pdf"),
+        (b"Content-Disposition: attachment; filename*=utf-8''%3D%3Futf-8%3Fq%3Fa%3F%3D.pdf", "=?utf-8?q?a?=.pdf"),
+        (b'Content-Disposition: attachment; filename*0="=?utf-8?q?a"; filename*1="b?=.pdf"', "ab.pdf"),
         (b"Content-Disposition: attachment", None),
         (b'Content-Disposition: ; filename="semicolon.png"', "semicolon.png"),
     ],
@@ -236,6 +239,10 @@ def test_filenames(fields: bytes, filename: str | None) -> None:
         (b"Content-Transfer-Encoding: BASE64", b"aGVsbG8= ignored", "hello"),
         (b"Content-Transfer-Encoding: quoted-printable", b"a=3D=zz=\r\nb= \r\nc=", "a==zzbc"),
         (b"Content-Transfer-Encoding: x-uuencode", b"begin 644 a\r\n%:&5L;&\\\r\n`\r\nend\r\n", "hello"),
+        (b"Content-Transfer-Encoding: uuencode", b"junk\nbegin 644 a\n#86)CX\nnone\n\n#86)C\nend\n#86)C\n", "abcabc"),
+        (b"Content-Transfer-Encoding: uuencode", b"begin 644 a\n" + b"#\n" * 2_000, "begin 644 a\n" + "#\n" * 2_000),
+        (b"Content-Transfer-Encoding: uuencode", b"no such thing", ""),
+        (b"Content-Transfer-Encoding: quoted-printable", b"a= \t\r\nb=20 \r\nc", "ab  \nc"),
         (b"Content-Transfer-Encoding: nonsense", b"hi", "hi"),
         (b"Content-Type: text", b"hi", "hi"),
         (b"Content-Type: ", b"hi", "hi"),
@@ -342,6 +349,28 @@ def test_large_attachments_stream_in_chunks(size: int) -> None:
     assert one.size_bytes == size
     assert len(chunks) > 2
     assert b"".join(chunks) == data
+
+
+def test_texts_are_decoded_up_to_a_limit() -> None:
+    part = b"--b\r\n\r\n" + b"a" * (mail.MAX_TEXT_BYTES // 2 + 1) + b"\r\n"
+    raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part * 4 + b"--b--\r\n"
+    found = mail.text(mail.parse(raw), raw)
+    assert found is not None
+    assert len(found.replace("\n", "")) == mail.MAX_TEXT_BYTES
+
+
+def test_large_uuencode_streams_in_chunks() -> None:
+    content = bytes(range(256)) * 20_000
+    lines = [binascii.b2a_uu(content[at : at + 45]) for at in range(0, len(content), 45)]
+    raw = (
+        b"Content-Type: a/b\r\nContent-Transfer-Encoding: x-uuencode\r\n\r\nbegin 644 a\n"
+        + b"".join(lines)
+        + b"`\nend\n"
+    )
+    (attachment,) = mail.parse(raw).attachments
+    assert attachment.size_bytes == len(content)
+    assert b"".join(mail.decoded(attachment, raw)) == content
+    assert max(map(len, mail.decoded(attachment, raw))) <= mail.CHUNK_BYTES
 
 
 def test_large_quoted_printable_streams_in_chunks() -> None:

@@ -158,7 +158,8 @@ def disposition(value: bytes) -> tuple[str, tuple[tuple[str, str], ...]]:
 def parameters(value: str) -> tuple[tuple[str, str], ...]:
     """Decoded parameters of a structured field, names in lower case, in order (RFC 2045 §5.1, RFC 2231).
 
-    Encoded words inside a value are decoded too: against RFC 2047 §5, but Outlook and many others write them.
+    Encoded words inside a value are decoded too: against RFC 2047 §5, but Outlook and many others write them. What
+    has a charset and percent escapes of its own (RFC 2231 §4) means what it says.
     """
     found: list[tuple[str, str]] = []
     extended = False
@@ -183,8 +184,8 @@ def parameters(value: str) -> tuple[tuple[str, str], ...]:
         found.append((name.lower(), content))
         at = _end(_BETWEEN.match(value, match.end()))
     if extended:
-        found = _join(found)
-    return tuple((name, words(content) if "=?" in content else content) for name, content in found)
+        return _join(found)
+    return tuple([(name, words(content) if "=?" in content else content) for name, content in found])
 
 
 def _end(found: re.Match[str] | None) -> int:
@@ -196,8 +197,8 @@ def _unescape(found: re.Match[str]) -> str:
     return found[1] if found[1] in '"\\' else found[0]
 
 
-def _join(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """RFC 2231 §3 and §4: continuations put together, charset and percent escapes decoded.
+def _join(pairs: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """RFC 2231 §3 and §4: continuations put together, charset and percent escapes (else encoded words) decoded.
 
     The extended form wins over a plain twin (RFC 6266 §4.3 says so for the same syntax).
     """
@@ -206,13 +207,14 @@ def _join(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     for name, content in pairs:
         found = _SEGMENT.match(name) if "*" in name else None
         if found is None:
-            plain.setdefault(name, content)
+            plain.setdefault(name, words(content))
             continue
         base, number, star = found.groups()
         segments.setdefault(base, {}).setdefault(int(number or 0), (content, star is not None))
     for base, parts in segments.items():
-        plain[base] = _assemble(parts)
-    return list(plain.items())
+        content = _assemble(parts)
+        plain[base] = content if any(escaped for _, escaped in parts.values()) else words(content)
+    return tuple(plain.items())
 
 
 def _assemble(parts: dict[int, tuple[str, bool]]) -> str:

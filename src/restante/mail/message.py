@@ -20,17 +20,21 @@ from restante.mail.structure import Buffer, Part
 
 CHUNK_BYTES = 1 << 20  # of encoded body decoded at a time
 MAX_SUBJECT = 4_000  # characters
-MAX_TEXT_BYTES = 8 << 20  # encoded bytes of one text part that are decoded
+MAX_TEXT_BYTES = 8 << 20  # encoded bytes of all text (or HTML) parts together that `text` (or `html`) decodes
 MAX_SEARCHABLE = 256 << 10  # characters
-MAX_SEARCHABLE_BYTES = 1 << 20  # encoded bytes of one part read for searching
+MAX_SEARCHABLE_BYTES = 1 << 20  # encoded bytes of all body parts together read for searching
 PREVIEW_LENGTH = 200
-PREVIEW_BYTES = 64 << 10  # encoded bytes of one part read for it
+PREVIEW_BYTES = 64 << 10  # encoded bytes of all body parts together read for it
 MAX_RAW_FIELD = 32 << 10  # bytes of one header field kept for ENVELOPE
 
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
-_SOFT_BREAK = re.compile(rb"=[ \t]+(\r?\n)")
+_SOFT_BREAK = re.compile(rb"=[ \t]++(?=\r?\n)")
 _META = re.compile(rb"<meta\b[^>]{0,300}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
 _JOINERS = "\u200c\u200d"  # not printable for Python, but letters need them
+_UU_END = re.compile(rb"\nend[ \t]*\r?(?:\n|$)")
+_UU_JUNK = re.compile(rb"^[ -`]*+[^ -`\n][^\n]*", re.MULTILINE)  # lines with what no encoder writes
+MIN_UU_LINE = 16  # encoded bytes of a line on average: real ones have 61
+MIN_UU_LINES = 1_000  # but so many may be shorter
 _UUENCODE = frozenset(("x-uuencode", "uuencode", "x-uue", "uue"))
 
 
@@ -255,52 +259,44 @@ def _quoted_printable(raw: Buffer, start: int, end: int) -> Iterator[bytes]:
 
 def _quoted(data: bytes) -> bytes:
     if b"= " in data or b"=\t" in data:
-        data = _SOFT_BREAK.sub(rb"=\1", data)
+        data = _SOFT_BREAK.sub(b"=", data)
     return binascii.a2b_qp(data)
 
 
 def _uuencode(raw: Buffer, start: int, end: int) -> Iterator[bytes]:
-    """uuencoded lines between "begin" and "end"; lines that are none are left out."""
-    out: list[bytes] = []
-    size = 0
-    begun = False
-    at = start
-    while at < end:
-        feed = raw.find(b"\n", at, end)
-        stop = end if feed < 0 else feed
-        line = raw[at : min(stop, at + 200)].rstrip(b"\r")
-        at = stop + 1
-        if not begun:
-            begun = line.startswith(b"begin ")
-            continue
-        if line == b"end":
-            break
-        piece = _uu_line(line)
-        out.append(piece)
-        size += len(piece)
-        if size >= CHUNK_BYTES:
-            yield b"".join(out)
-            out, size = [], 0
-    if out:
-        yield b"".join(out)
+    """What stands between "begin" and "end", line by line; lines that are no uuencode are left out.
+
+    A body with lines shorter than any encoder writes is given as it is: its cost would be one of lines, not of bytes.
+    """
+    if structure.count_lines(raw, start, end) > MIN_UU_LINES + (end - start) // MIN_UU_LINE:
+        yield from _decoded("binary", raw, start, end)
+        return
+    begin = start if raw[start : start + 6] == b"begin " else raw.find(b"\nbegin ", start, end)
+    at = raw.find(b"\n", begin + 1, end) if begin >= 0 else -1
+    if at < 0:
+        return
+    found = _UU_END.search(raw, at, end)
+    stop = found.start() if found else end
+    while at < stop:
+        feed = raw.find(b"\n", at + CHUNK_BYTES, stop)
+        feed = stop if feed < 0 else feed
+        yield _uu_lines(raw[at:feed])
+        at = feed
 
 
-def _uu_line(line: bytes) -> bytes:
-    if not line:
-        return b""
+def _uu_lines(data: bytes) -> bytes:
+    data = data.replace(b"\r", b"")
     try:
-        return binascii.a2b_uu(line)
-    except binascii.Error:
-        try:  # the length byte is right, characters behind the data are not (as old encoders pad)
-            return binascii.a2b_uu(line[: (((line[0] - 32) & 63) * 4 + 5) // 3])
-        except binascii.Error:
-            return b""
+        return b"".join(map(binascii.a2b_uu, filter(None, data.split(b"\n"))))
+    except binascii.Error:  # damaged lines, or old encoders' characters behind the data that the first one promises
+        lines = _UU_JUNK.sub(b"", data).split(b"\n")
+        return b"".join([binascii.a2b_uu(line[: ((line[0] - 32 & 63) * 4 + 5) // 3]) for line in lines if line])
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 
-def _part_text(part: Part, raw: Buffer, limit: int = MAX_TEXT_BYTES) -> str:
+def _part_text(part: Part, raw: Buffer, limit: int) -> str:
     stop = min(part.end, part.body_start + limit)
     data = b"".join(_decoded(part.encoding, raw, part.body_start, stop))
     label = part.parameter("charset")
@@ -318,21 +314,39 @@ def _bodies(message: Message) -> list[tuple[Part, bool]]:
 
 
 def text(message: Message, raw: Buffer) -> str | None:
-    """The plain text of a message, several parts joined by a line end, CRLF as LF; None when it has none."""
-    found = [_part_text(part, raw) for part, _ in _bodies(message) if part.content_type == "text/plain"]
-    return "\n".join(found) if found else None
+    """The plain text of a message, several parts joined by a line end, CRLF as LF; None when it has none.
+
+    ``MAX_TEXT_BYTES`` encoded bytes are decoded; what is behind them is in the raw message.
+    """
+    return _joined(message, raw, "text/plain")
 
 
 def html(message: Message, raw: Buffer) -> str | None:
-    """The HTML of a message as sent (not made safe), several parts joined by a line end; None when it has none."""
-    found = [_part_text(part, raw) for part, _ in _bodies(message) if part.content_type == "text/html"]
-    return "\n".join(found) if found else None
+    """The HTML of a message as sent (not made safe), several parts joined by a line end; None when it has none.
+
+    Bounded as ``text`` is.
+    """
+    return _joined(message, raw, "text/html")
+
+
+def _joined(message: Message, raw: Buffer, kind: str) -> str | None:
+    parts = [part for part, _ in _bodies(message) if part.content_type == kind]
+    return "\n".join(_texts(parts, raw, MAX_TEXT_BYTES)) if parts else None
+
+
+def _texts(parts: Iterable[Part], raw: Buffer, limit: int) -> Iterator[str]:
+    """The text of each part as sent, until ``limit`` encoded bytes are decoded."""
+    for part in parts:
+        if limit <= 0:
+            return
+        yield _part_text(part, raw, limit)
+        limit -= part.end - part.body_start
 
 
 def readable(message: Message, raw: Buffer, limit: int = MAX_SEARCHABLE_BYTES) -> Iterator[str]:
     """The text of each body part as a person reads it, HTML as text where no plain text says the same.
 
-    At most ``limit`` encoded bytes of each part; for a message that is only another message, that one's text.
+    At most ``limit`` encoded bytes are decoded; for a message that is only another message, that one's text.
     """
     bodies = _bodies(message)
     if not bodies:
@@ -340,20 +354,16 @@ def readable(message: Message, raw: Buffer, limit: int = MAX_SEARCHABLE_BYTES) -
         if inner is not None and inner.children:
             _sort(inner.children[0], "", 0, False, bodies, [])
     blank = True
-    for part, hidden in bodies:
-        if not hidden:
-            content = _readable_part(part, raw, limit)
-            blank = blank and not content.strip()
-            yield content
+    for content in _readable_parts([part for part, hidden in bodies if not hidden], raw, limit):
+        blank = blank and not content.strip()
+        yield content
     if blank:
-        for part, hidden in bodies:
-            if hidden:
-                yield _readable_part(part, raw, limit)
+        yield from _readable_parts([part for part, hidden in bodies if hidden], raw, limit)
 
 
-def _readable_part(part: Part, raw: Buffer, limit: int) -> str:
-    content = _part_text(part, raw, limit)
-    return markup.to_text(content) if part.content_type == "text/html" else content
+def _readable_parts(parts: list[Part], raw: Buffer, limit: int) -> Iterator[str]:
+    for part, content in zip(parts, _texts(parts, raw, limit), strict=False):
+        yield markup.to_text(content) if part.content_type == "text/html" else content
 
 
 def preview(message: Message, raw: Buffer) -> str:

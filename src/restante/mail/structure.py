@@ -18,6 +18,8 @@ Buffer = bytes | mmap.mmap
 MAX_PARTS = 1_000  # of one message, containers included
 MAX_DEPTH = 50
 MAX_CANDIDATES = 100_000  # lines that begin like a delimiter
+MAX_SCANS = 12  # times the size of a message that may be searched for delimiters and counted, level below level
+FREE_SCANS = 4 << 20  # bytes that may be in any case: small messages are not bounded by it
 MAX_PART_HEADER = 64 << 10  # bytes of a part's own header that are looked at
 MAX_BOUNDARY = 1_000  # RFC 2046 allows 70, senders do not care
 
@@ -30,6 +32,7 @@ _KNOWN = frozenset(
 )
 _ANY_BREAK = re.compile(rb"\r?\n(?![ \t])")
 _BLOCK = 1 << 20
+_WINDOW = 16 << 10  # more than nearly every header has
 
 
 class Part(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -115,11 +118,14 @@ def header_end(raw: Buffer, start: int, end: int) -> int:
         return start + 1
     if first == b"\r\n":
         return start + 2
-    crlf = raw.find(b"\n\r\n", start, end)
-    bare = raw.find(b"\n\n", start, end if crlf < 0 else crlf + 1)
-    if bare >= 0:
-        return bare + 2
-    return crlf + 3 if crlf >= 0 else end
+    for stop in (start + _WINDOW, end):  # a body with the other line ends is not searched through
+        crlf = raw.find(b"\n\r\n", start, min(stop, end))
+        bare = raw.find(b"\n\n", start, min(stop, end) if crlf < 0 else crlf + 1)
+        if bare >= 0:
+            return bare + 2
+        if crlf >= 0:
+            return crlf + 3
+    return end
 
 
 def count_lines(raw: Buffer, start: int, end: int) -> int:
@@ -192,6 +198,7 @@ class _Scanner:
         self.raw = raw
         self.parts = 0
         self.candidates = 0
+        self.bytes_left = FREE_SCANS + MAX_SCANS * len(raw)
 
     def message(self, start: int, end: int, prefix: str, depth: int) -> tuple[Part, Wanted]:
         """A whole message: ``prefix`` is "" at the top and "2." inside the message part 2."""
@@ -226,7 +233,7 @@ class _Scanner:
         else:
             section = section or f"{prefix}1"
             if kind in {"message/rfc822", "message/global"}:
-                lines = count_lines(self.raw, body_start, end)
+                lines = count_lines(self.raw, body_start, end) if self.affords(end - body_start) else 0
                 if encoding_name not in _CODED and depth < MAX_DEPTH and self.parts < MAX_PARTS:
                     inner, inner_wanted = self.message(body_start, end, f"{section}.", depth + 1)
                     children = (inner,)
@@ -260,7 +267,7 @@ class _Scanner:
     ) -> tuple[Part, ...]:
         boundary = next((value for name, value in parameters if name == "boundary"), "")
         ranges: list[tuple[int, int]] | None = None
-        if boundary and depth < MAX_DEPTH and self.parts < MAX_PARTS:
+        if boundary and depth < MAX_DEPTH and self.parts < MAX_PARTS and self.affords(end - body_start):
             ranges = self.delimited(boundary.rstrip()[:MAX_BOUNDARY].encode("utf-8", "replace"), body_start, end)
         default = "message/rfc822" if kind == "multipart/digest" else "text/plain"
         children: list[Part] = []
@@ -276,6 +283,11 @@ class _Scanner:
                 Part(body_start, body_start, stop, f"{prefix}1", lines=count_lines(self.raw, body_start, stop))
             )
         return tuple(children)
+
+    def affords(self, size: int) -> bool:
+        """Whether ``size`` more bytes may be looked at; takes them from what is left."""
+        self.bytes_left -= size
+        return self.bytes_left >= 0
 
     def delimited(self, boundary: bytes, body_start: int, end: int) -> list[tuple[int, int]] | None:
         """The byte ranges between the delimiter lines of one boundary (RFC 2046 §5.1.1); None when it never appears."""
