@@ -22,9 +22,8 @@ class Header:
         found = [b"attachment; filename=x", b"a@example.net", b"=?utf-8?Q?a?="]
         wanted = (b"from", b"to", b"subject", b"content-type", b"content-disposition", b"date", b"references")
         for sample in corpus.samples():
-            for line in headers.lines(sample.raw[:8_192].replace(b"\r\n", b"\n").partition(b"\n\n")[0]):
-                name, colon, value = line.partition(b":")
-                if colon and name.lower() in wanted and len(value) < 800:
+            for name, value in headers.fields(sample.raw[:8_192].replace(b"\r\n", b"\n").partition(b"\n\n")[0]) or ():
+                if name.lower() in wanted and len(value) < 800:
                     found.append(value.strip())
         return list(dict.fromkeys(found))
 

@@ -6,10 +6,10 @@ comments and quotes still give what a person would read. ``normalise`` is strict
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from typing import Literal
 
 import idna
+import msgspec
 
 from restante.errors import Invalid
 from restante.mail import headers
@@ -19,8 +19,7 @@ MAX_NAME = 1_000  # characters of a display name
 MAX_EMAIL = 1_000  # characters of an address in a header; routing takes 254
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True, gc=False):
     """A display name and an address, both decoded; ``email`` is "" when there is nothing like one."""
 
     name: str
@@ -30,8 +29,7 @@ class Address:
         return f"{self.name} <{self.email}>" if self.name else self.email
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One element of an address list as written: a mailbox, or the opening or end of a group.
 
     ``name`` still has its encoded words; ``local`` is without its quotes; a group's opening
@@ -79,7 +77,15 @@ _DOT_ATOM = re.compile(_ATEXT + r"+(?:\." + _ATEXT + r"+)*")
 
 def parse(value: bytes) -> tuple[Address, ...]:
     """The mailboxes of an address field, groups flattened, names decoded; at most ``MAX_ADDRESSES``. Never raises."""
-    return tuple(decoded(item) for item in items(headers.text(value)) if item.kind == "mailbox")
+    line = headers.text(value)
+    one = _SIMPLE.fullmatch(line)
+    if one is not None and "=?" not in line:
+        quoted, name, local, domain, bare_local, bare_domain = one.groups()
+        if bare_local is not None:
+            return (Address("", f"{bare_local}@{bare_domain}"[:MAX_EMAIL]),)
+        name = _clean(name if quoted is None else quoted)
+        return (Address(name[:MAX_NAME], f"{local}@{domain}"[:MAX_EMAIL]),)
+    return tuple([decoded(item) for item in items(line) if item.kind == "mailbox"])
 
 
 def decoded(item: Item) -> Address:

@@ -133,6 +133,9 @@ def _build(
     if abs(east) >= 24 * 60:  # such a zone does not exist; the day and the clock may be right
         east = 0
     try:
+        if seconds < 60 and hours < 24:
+            moment = datetime(year, number, int(day), hours, minutes, seconds, tzinfo=UTC)
+            return moment - timedelta(minutes=east) if east else moment
         start = datetime(year, number, int(day), tzinfo=UTC)
         return start + timedelta(hours=hours, minutes=minutes - east, seconds=seconds)
     except (ValueError, OverflowError):

@@ -18,7 +18,8 @@ MAX_PARAMETERS = 200
 
 Field = tuple[bytes, bytes]  # name as written, value still folded
 
-_BREAK = re.compile(rb"\n(?![ \t])")
+# A field, or a line that is none (without a name). Possessive: linear.
+_FIELD = re.compile(rb"(?:([^\s:]{1,200}+):)?([^\n]*+(?:\n[ \t][^\n]*+)*+)\n")
 _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 _WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?")
 _Q_ESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})")
@@ -32,9 +33,17 @@ _SEGMENT = re.compile(r"([^*]+)(?:\*(\d{1,3}))?(\*)?$")
 _TOKEN = re.compile(r"[^\s/;,\"()<>@]+/[^\s/;,\"()<>@]+")
 
 
-def lines(block: bytes) -> list[bytes]:
-    """The fields of a header block with bare line feeds, still folded; at most ``MAX_FIELDS``."""
-    return _BREAK.split(block, MAX_FIELDS)[:MAX_FIELDS]
+def fields(block: bytes) -> list[Field] | None:
+    """The fields of a header without its blank line; None when a line is none, or when they are too many."""
+    if block.count(b"\n") >= MAX_FIELDS:
+        return None
+    found: list[Field] = _FIELD.findall((block.replace(b"\r\n", b"\n") if b"\r" in block else block) + b"\n")
+    for name, _ in found:
+        if not name:
+            return None
+    if len(block) > MAX_VALUE_BYTES:
+        return [(name, value[:MAX_VALUE_BYTES]) for name, value in found]
+    return found
 
 
 def is_name(name: bytes) -> bool:
@@ -42,21 +51,18 @@ def is_name(name: bytes) -> bool:
     return 0 < len(name) <= 200 and b" " not in name and b"\t" not in name and b"\n" not in name
 
 
-def unfold(value: str) -> str:
-    """``value`` on one line: line ends vanish, other control characters become spaces, the ends are stripped."""
-    if "\n" in value:
-        value = value.replace("\r\n", "").replace("\n", "")
-    return _one_line(value)
-
-
 def _one_line(value: str) -> str:
+    """``value`` stripped, control characters as spaces."""
     value = value.strip()
     return value if value.isprintable() else _CONTROLS.sub(" ", value)
 
 
 def text(value: bytes) -> str:
-    """A field's value unfolded as text, encoded words left as they are."""
-    return unfold(charset.guess(value[:MAX_VALUE_BYTES]))
+    """A field's value on one line as text, encoded words left as they are: line ends vanish (RFC 5322 §2.2.3)."""
+    if b"\n" in value:
+        value = value.replace(b"\r\n", b"").replace(b"\n", b"")
+    line = charset.guess(value if len(value) <= MAX_VALUE_BYTES else value[:MAX_VALUE_BYTES]).strip()
+    return line if line.isprintable() else _CONTROLS.sub(" ", line)
 
 
 def decode(value: bytes) -> str:

@@ -258,9 +258,7 @@ def _quoted_printable(raw: Buffer, start: int, end: int) -> Iterator[bytes]:
 
 
 def _quoted(data: bytes) -> bytes:
-    if b"= " in data or b"=\t" in data:
-        data = _SOFT_BREAK.sub(b"=", data)
-    return binascii.a2b_qp(data)
+    return binascii.a2b_qp(_SOFT_BREAK.sub(b"=", data))
 
 
 def _uuencode(raw: Buffer, start: int, end: int) -> Iterator[bytes]:
@@ -385,13 +383,23 @@ def extracts(message: Message, raw: Buffer) -> tuple[str, str]:
 def _first_words(contents: Iterable[str]) -> str:
     out = ""
     for content in contents:
-        out = f"{out} {' '.join(content[:2_000].split())}".strip()
-        if not out.isprintable():
-            out = "".join([one if one.isprintable() or one in _JOINERS else " " for one in out])
-            out = " ".join(out.split())
+        for size in (2 * PREVIEW_LENGTH, 10 * PREVIEW_LENGTH):  # nearly always the first one has enough
+            found = _shown(f"{out} {content[:size]}")
+            if len(found) >= PREVIEW_LENGTH or size >= len(content):
+                break
+        out = found
         if len(out) >= PREVIEW_LENGTH:
             break
     return out[:PREVIEW_LENGTH].rstrip()
+
+
+def _shown(text: str) -> str:
+    """``text`` on one line, spaces for what cannot be printed."""
+    text = " ".join(text.split())
+    if text[:PREVIEW_LENGTH].isprintable():
+        return text
+    text = "".join([one if one.isprintable() or one in _JOINERS else " " for one in text])
+    return " ".join(text.split())
 
 
 def _all_words(message: Message, contents: Iterable[str]) -> str:

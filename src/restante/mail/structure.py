@@ -8,6 +8,8 @@ whatever is inside it, so a missing close costs only its own part. Line ends may
 import mmap
 import re
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
@@ -144,23 +146,21 @@ def read_header(
     without a header, or without the blank line behind it).
     """
     body_start = header_end(raw, start, end)
-    block = raw[start : min(body_start, start + limit)].rstrip(b"\r\n")
-    folded = block.replace(b"\r\n", b"\n") if b"\r" in block else block
-    fields: list[headers.Field] = []
-    if not folded:
-        return fields, body_start
-    for line in headers.lines(folded):
-        name, colon, value = line.partition(b":")
-        if not colon or b" " in name or b"\t" in name or not name or len(name) > 200:
-            name = name.rstrip(b" \t")
-            if not colon or not headers.is_name(name):
-                return _careful(start, end, block, body_start)
-        fields.append((name, value if len(value) <= headers.MAX_VALUE_BYTES else value[: headers.MAX_VALUE_BYTES]))
-    return fields, body_start
+    fields, size = _fields(raw[start : min(body_start, start + limit)])
+    return fields, body_start if size is None else start + size
 
 
-def _careful(start: int, end: int, block: bytes, body_start: int) -> tuple[list[headers.Field], int]:
-    """As ``read_header`` for a block with lines that are no fields."""
+def _fields(block: bytes) -> tuple[list[headers.Field], int | None]:
+    """The fields of a header with its blank line; and where it ends when that is before the end of the block."""
+    block = block.rstrip(b"\r\n")
+    if not block:
+        return [], None
+    fields = headers.fields(block)
+    return _careful(block) if fields is None else (fields, None)
+
+
+def _careful(block: bytes) -> tuple[list[headers.Field], int | None]:
+    """As ``_fields`` for a block with lines that are no fields."""
     starts = [0, *(found.end() for found in _ANY_BREAK.finditer(block))][: headers.MAX_FIELDS]
     kept: list[tuple[int, headers.Field | None]] = []
     last_known = -1
@@ -181,16 +181,64 @@ def _careful(start: int, end: int, block: bytes, body_start: int) -> tuple[list[
             fields.append(field)
             continue
         if block.startswith(b"--", at):  # a delimiter line where the blank line should be
-            return fields, start + at
+            return fields, at
         mbox = index == 0 and block[:6].lstrip(b">").startswith(b"From ")
         if not mbox and (last_known < index or (index == 0 and not _looks_like_header(kept))):
-            return fields, min(start + at, end)
-    return fields, body_start
+            return fields, at
+    return fields, None
 
 
 def _looks_like_header(kept: list[tuple[int, headers.Field | None]]) -> bool:
     # junk in front of a header, against a body that merely has colons: the next line decides
     return len(kept) > 1 and kept[1][1] is not None and kept[1][1][0].lower() in _KNOWN
+
+
+class _About(NamedTuple):
+    """What the header of an entity says about its body; the names are those of ``Part``."""
+
+    content_type: str
+    parameters: Parameters
+    encoding: str
+    disposition: str | None
+    disposition_parameters: Parameters
+    content_id: str | None
+    description: str | None
+    md5: str | None
+    language: str | None
+    location: str | None
+
+
+def _about(wanted: Wanted, default: str) -> _About:
+    get = wanted.get
+    kind, parameters = headers.content_type(get(b"content-type"), default)
+    encoding, disposition = get(b"content-transfer-encoding"), get(b"content-disposition")
+    name, disposition_parameters = headers.disposition(disposition) if disposition else (None, ())
+    return _About(
+        kind,
+        parameters,
+        "7bit" if encoding is None else _encoding(encoding),
+        name,
+        disposition_parameters,
+        _plain(get(b"content-id")),
+        _plain(get(b"content-description")),
+        _plain(get(b"content-md5")),
+        _plain(get(b"content-language")),
+        _plain(get(b"content-location")),
+    )
+
+
+def _part_header(block: bytes, default: str) -> tuple[_About, int | None]:
+    fields, size = _fields(block)
+    return _about(_first(fields), default), size
+
+
+# Most parts of most mails begin with one of a few headers: "Content-Type: text/plain; charset=utf-8" and the like.
+_known_part_header = lru_cache(maxsize=1_024)(_part_header)
+_MAX_KNOWN = 300  # bytes
+
+
+def _first(fields: list[headers.Field]) -> Wanted:
+    return {name.lower(): value for name, value in reversed(fields)}
 
 
 class _Scanner:
@@ -204,62 +252,57 @@ class _Scanner:
         """A whole message: ``prefix`` is "" at the top and "2." inside the message part 2."""
         limit = headers.MAX_HEADER_BYTES if depth == 0 else MAX_PART_HEADER
         fields, body_start = read_header(self.raw, start, end, limit)
-        wanted: Wanted = {}
-        for name, value in fields:
-            wanted.setdefault(name.lower(), value)
-        return self.entity(wanted, start, body_start, end, prefix, "", depth, "text/plain"), wanted
+        wanted = _first(fields)
+        return self.entity(_about(wanted, "text/plain"), start, body_start, end, prefix, "", depth), wanted
 
     def child(self, start: int, end: int, section: str, depth: int, default: str) -> Part:
-        fields, body_start = read_header(self.raw, start, end, MAX_PART_HEADER)
-        wanted: Wanted = {}
-        for name, value in fields:
-            wanted.setdefault(name.lower(), value)
-        return self.entity(wanted, start, body_start, end, "", section, depth, default)
+        body_start = header_end(self.raw, start, end)
+        block = self.raw[start : min(body_start, start + MAX_PART_HEADER)]
+        read = _known_part_header if len(block) <= _MAX_KNOWN else _part_header
+        about, size = read(block, default)
+        return self.entity(about, start, body_start if size is None else start + size, end, "", section, depth)
 
     def entity(
-        self, wanted: Wanted, start: int, body_start: int, end: int, prefix: str, section: str, depth: int, default: str
+        self, about: _About, start: int, body_start: int, end: int, prefix: str, section: str, depth: int
     ) -> Part:
-        """One entity from its fields. ``section`` is "" for the root of a message, numbered below ``prefix``."""
+        """One entity. ``section`` is "" for the root of a message, numbered below ``prefix``."""
         self.parts += 1
-        kind, parameters = headers.content_type(wanted.get(b"content-type"), default)
-        encoding = wanted.get(b"content-transfer-encoding")
-        encoding_name = "7bit" if encoding is None else _encoding(encoding)
+        kind = about.content_type
         lines = 0
         children: tuple[Part, ...] = ()
         envelope: tuple[bytes | None, ...] | None = None
         if kind[:10] == "multipart/":
-            children = self.multipart(kind, parameters, body_start, end, f"{section}." if section else prefix, depth)
+            prefix = f"{section}." if section else prefix
+            children = self.multipart(kind, about.parameters, body_start, end, prefix, depth)
             section = section or f"{prefix}TEXT"
         else:
             section = section or f"{prefix}1"
             if kind in {"message/rfc822", "message/global"}:
                 lines = count_lines(self.raw, body_start, end) if self.affords(end - body_start) else 0
-                if encoding_name not in _CODED and depth < MAX_DEPTH and self.parts < MAX_PARTS:
+                if about.encoding not in _CODED and depth < MAX_DEPTH and self.parts < MAX_PARTS:
                     inner, inner_wanted = self.message(body_start, end, f"{section}.", depth + 1)
                     children = (inner,)
                     envelope = envelope_fields(inner_wanted)
             elif kind[:5] == "text/":
                 lines = count_lines(self.raw, body_start, end)
-        disposition = wanted.get(b"content-disposition")
-        name, disposition_parameters = headers.disposition(disposition) if disposition else (None, ())
         return Part(
             start,
             body_start,
             end,
             section,
             kind,
-            parameters,
-            encoding_name,
-            name,
-            disposition_parameters,
-            _plain(wanted.get(b"content-id")),
-            _plain(wanted.get(b"content-description")),
+            about.parameters,
+            about.encoding,
+            about.disposition,
+            about.disposition_parameters,
+            about.content_id,
+            about.description,
             lines,
             children,
             envelope,
-            _plain(wanted.get(b"content-md5")),
-            _plain(wanted.get(b"content-language")),
-            _plain(wanted.get(b"content-location")),
+            about.md5,
+            about.language,
+            about.location,
         )
 
     def multipart(
