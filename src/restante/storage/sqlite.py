@@ -28,8 +28,8 @@ registry.register("sqlite.apsw", "restante.storage.driver", "Dialect")
 
 MAIN = "restante.db"
 INDEX = "index.db"
-PAGE_BYTES = 8192
-WAL_PAGES = 8000  # 64 MiB: the writer itself checkpoints when another process has not
+PAGE_BYTES = 4096
+WAL_PAGES = 16_000  # 64 MiB: the writer itself checkpoints when another process has not
 BUSY_MILLISECONDS = 10_000
 WRITER_CACHE_KIB = 32_768
 READER_CACHE_KIB = 32_768
