@@ -301,8 +301,7 @@ def _part_text(part: Part, raw: Buffer, limit: int) -> str:
     if label is None and part.content_type == "text/html":
         meta = _META.search(data[:2_048])
         label = meta[1].decode("ascii") if meta else None
-    text_ = charset.decode(data, label)
-    return text_.replace("\r\n", "\n") if "\r" in text_ else text_
+    return charset.decode(data, label)
 
 
 def _bodies(message: Message) -> list[tuple[Part, bool]]:
@@ -329,7 +328,7 @@ def html(message: Message, raw: Buffer) -> str | None:
 
 def _joined(message: Message, raw: Buffer, kind: str) -> str | None:
     parts = [part for part, _ in _bodies(message) if part.content_type == kind]
-    return "\n".join(_texts(parts, raw, MAX_TEXT_BYTES)) if parts else None
+    return "\n".join(_texts(parts, raw, MAX_TEXT_BYTES)).replace("\r\n", "\n") if parts else None
 
 
 def _texts(parts: Iterable[Part], raw: Buffer, limit: int) -> Iterator[str]:
