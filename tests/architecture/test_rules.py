@@ -94,10 +94,11 @@ WITHOUT_ACCOUNT = {
     "delivery.deliver",
     # for the operator, and for the standing jobs of the instance
     "contents.list_unused",
-    "domains.expire_unapproved",
     "domains.find_by_name",
     "domains.list_all",
+    "domains.list_expired",
     "domains.list_pending",
+    "domains.list_proved",
     "domains.list_unproved",
     "indexing.forget_done",
     "indexing.last_queued",
@@ -107,6 +108,8 @@ WITHOUT_ACCOUNT = {
     "jobs.put_back",
     "mailboxes.list_admins",
     "mailboxes.list_all",
+    "removal.list_accounts",
+    "removal.list_mailboxes",
     "tokens.list_all",
     "verification.count_all",
 }

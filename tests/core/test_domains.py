@@ -5,9 +5,10 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import func, select
 
-from restante.core import domains, mailboxes, permissions
+from restante.core import domains, events, mailboxes, permissions
 from restante.core.domains import DkimKey
 from restante.errors import Conflict, Invalid
+from restante.ids import EventNumber
 from restante.schema import tables
 from restante.schema.connections import WriteConn
 from tests.core.conftest import Tenant
@@ -93,14 +94,28 @@ def test_remove_takes_empty_mailboxes_and_traces(conn: WriteConn, red: Tenant, n
         assert conn.execute(select(func.count()).select_from(table)).scalar_one() == 0
 
 
-def test_unapproved_domains_expire(conn: WriteConn, red: Tenant, now: datetime) -> None:
-    domains.add(conn, red.account.id, "old.example", now, approved=False)
-    mailboxes.create(conn, red.account.id, "bob@old.example", now)
+def test_expired_domains_are_listed(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    old = domains.add(conn, red.account.id, "old.example", now, approved=False)
     domains.add(conn, red.account.id, "young.example", now + timedelta(days=2), approved=False)
     domains.add(conn, red.account.id, "agreed.example", now)
-    almost = now + timedelta(days=30) - timedelta(seconds=1)
-    assert domains.expire_unapproved(conn, almost) == []
-    assert domains.expire_unapproved(conn, now + timedelta(days=30)) == ["old.example"]
-    assert mailboxes.find(conn, red.account.id, "bob@old.example") is None
-    left = [domain.name for domain in domains.list_domains(conn, red.account.id)]
-    assert left == ["agreed.example", "red.example", "young.example"]
+    month = timedelta(days=30)
+    assert domains.list_expired(conn, now + month - timedelta(seconds=1), month, 9) == []
+    assert domains.list_expired(conn, now + month, month, 9) == [old]
+    assert domains.list_expired(conn, now + 2 * month, month, 1) == [old]
+
+
+def test_missing_proof_is_noted_once_and_forgotten(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    place = red.account.id, domains.add(conn, red.account.id, "a.example", now).id
+    domains.set_dns_status(conn, *place, "verified", now)
+    days = [now + timedelta(days=n) for n in range(5)]
+    assert domains.list_proved(conn, days[0], 9) == []
+    assert [found.id for found in domains.list_proved(conn, days[1], 9)] == [place[1]]
+    domains.note_missing_proof(conn, *place, days[1])
+    found = domains.note_missing_proof(conn, *place, days[2])
+    assert (found.dns_status, found.dns_checked_at, found.dns_missing_since) == ("verified", days[2], days[1])
+    domains.note_silence(conn, *place, days[3])
+    found = domains.get(conn, *place)
+    assert (found.dns_checked_at, found.dns_missing_since) == (days[3], days[1])
+    assert domains.set_dns_status(conn, *place, "verified", days[4]).dns_missing_since is None
+    told = [event.type for event in events.list_after(conn, red.account.id, EventNumber(0), 99)]
+    assert told.count("domain.proof_missing") == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from restante.core import accounts, domains, mailboxes, permissions, tokens
+from restante.core import accounts, domains, mailboxes, permissions, removal, tokens
 from restante.core.domains import DkimKey
 from restante.errors import NotFound
 from restante.ids import AccountId, DomainId, MailboxId, TokenId
@@ -38,6 +38,8 @@ REFUSED: dict[str, Call] = {
     "domains.approve": lambda conn, c: domains.approve(conn, c.me, c.domain, KEY, c.now),
     "domains.add_key": lambda conn, c: domains.add_key(conn, c.me, c.domain, KEY, c.now),
     "domains.set_dns_status": lambda conn, c: domains.set_dns_status(conn, c.me, c.domain, "forced", c.now),
+    "domains.note_missing_proof": lambda conn, c: domains.note_missing_proof(conn, c.me, c.domain, c.now),
+    "domains.note_silence": lambda conn, c: domains.note_silence(conn, c.me, c.domain, c.now),
     "domains.set_catch_all": lambda conn, c: domains.set_catch_all(conn, c.me, c.domain, None, c.now),
     "domains.remove": lambda conn, c: domains.remove(conn, c.me, c.domain, c.now, True),
     "mailboxes.create": lambda conn, c: mailboxes.create(conn, c.me, f"new@{c.theirs.domain.name}", c.now),
@@ -62,6 +64,7 @@ REFUSED: dict[str, Call] = {
         conn, c.me, c.mailbox, c.mine.domain.id, ["view_stats"], c.now
     ),
     "permissions.list_grants": lambda conn, c: permissions.list_grants(conn, c.me, c.mailbox),
+    "removal.expire_domain": lambda conn, c: removal.expire_domain(conn, c.me, c.domain, c.now),
     "permissions.revoke": lambda conn, c: permissions.revoke(conn, c.me, c.mailbox, c.domain, "view_mailbox", c.now),
 }
 
@@ -85,6 +88,8 @@ EMPTY: dict[str, Call] = {
     "mailboxes.list_mailboxes": lambda conn, c: mailboxes.list_mailboxes(conn, c.me, c.domain),
     "mailboxes.list_aliases": lambda conn, c: mailboxes.list_aliases(conn, c.me, c.mailbox),
     "tokens.list_tokens": lambda conn, c: tokens.list_tokens(conn, c.me, c.mailbox),
+    "mailboxes.remove_of_domain": lambda conn, c: mailboxes.remove_of_domain(conn, c.me, c.domain, c.now),
+    "removal.purge_mailbox": lambda conn, c: removal.purge_mailbox(conn, c.me, c.mailbox, 9, c.now),
     "permissions.has": lambda conn, c: permissions.has(conn, c.me, c.mailbox, c.domain, "view_mailbox"),
 }
 
@@ -94,12 +99,13 @@ NO_ACCOUNT: dict[str, Call] = {
     "accounts.suspend": lambda conn, c: accounts.suspend(conn, NOBODY, c.now),
     "accounts.resume": lambda conn, c: accounts.resume(conn, NOBODY, c.now),
     "accounts.set_quota": lambda conn, c: accounts.set_quota(conn, NOBODY, 1, c.now),
+    "removal.remove_account": lambda conn, c: removal.remove_account(conn, NOBODY, c.now),
     "domains.add": lambda conn, c: domains.add(conn, NOBODY, "new.example", c.now),
     "tokens.create": lambda conn, c: tokens.create(conn, NOBODY, "mail-api", "admin", "x", c.now),
 }
 
 # Checked by name in the tests of their own: they list the caller's things alone.
-OWN_LISTS = {"domains.list_domains"}
+OWN_LISTS = {"domains.list_domains", "removal.purge_account"}
 
 
 @pytest.fixture
@@ -140,7 +146,9 @@ def test_no_such_account(conn: WriteConn, case: Case, name: str) -> None:
     assert caught.value.code == "account_not_found"
 
 
-@pytest.mark.parametrize("module", [accounts, domains, mailboxes, tokens, permissions], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [accounts, domains, mailboxes, tokens, permissions, removal], ids=lambda m: m.__name__
+)
 def test_every_function_is_in_the_matrix(module: ModuleType) -> None:
     short = module.__name__.rpartition(".")[2]
     taking = {

@@ -3,9 +3,9 @@
 from datetime import datetime
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, select, update
 
-from restante.core import accounts, domains, events, folders, mailboxes, permissions, tokens
+from restante.core import accounts, domains, events, folders, mailboxes, permissions, routing, tokens
 from restante.errors import Conflict, Invalid, LimitExceeded, NotFound
 from restante.ids import EventNumber
 from restante.schema import tables
@@ -16,46 +16,6 @@ from tests.core.conftest import Tenant
 def _count(conn: WriteConn, name: str) -> int:
     found: int = conn.execute(select(func.count()).select_from(tables.metadata.tables[name])).scalar_one()
     return found
-
-
-def _put_message(conn: WriteConn, tenant: Tenant, content_id: int, size: int = 100) -> None:
-    folder = folders.get_folder(conn, tenant.account.id, tenant.mailbox.id, "INBOX")
-    number = _count(conn, "messages") + 1
-    conn.execute(
-        insert(tables.messages).values(
-            account_id=tenant.account.id,
-            mailbox_id=tenant.mailbox.id,
-            folder_id=folder.id,
-            uid=number,
-            modseq=1,
-            content_id=content_id,
-            public_id=number.to_bytes(16, "big"),
-            flags=0,
-            size_bytes=size,
-            received_at=0,
-            attachments=0,
-            thread_key=0,
-            envelope_sender="",
-            envelope_recipient="",
-            from_name="",
-            from_email="",
-            recipients="[]",
-            subject="",
-            preview="",
-            trace=b"",
-        )
-    )
-    b, a = tables.mailboxes, tables.accounts
-    conn.execute(update(b).where(b.c.id == tenant.mailbox.id).values(used_bytes=b.c.used_bytes + size))
-    conn.execute(update(a).where(a.c.id == tenant.account.id).values(used_bytes=a.c.used_bytes + size))
-
-
-def _put_content(conn: WriteConn, tenant: Tenant, uses: int) -> int:
-    row = insert(tables.contents).values(
-        account_id=tenant.account.id, uses=uses, created_at=0, size_bytes=1, sha256=b"", structure=b"", folded=b""
-    )
-    made: int = conn.execute(row.returning(tables.contents.c.id)).scalar_one()
-    return made
 
 
 def test_create_makes_folders_and_an_address(conn: WriteConn, red: Tenant, now: datetime) -> None:
@@ -170,7 +130,7 @@ def test_aliases_list_and_remove(conn: WriteConn, red: Tenant, now: datetime) ->
 
 
 def test_remove_takes_everything_along(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> None:
-    before = {name: _count(conn, name) for name in ("mailboxes", "addresses", "folders", "tokens", "permissions")}
+    before = {name: _count(conn, name) for name in ("addresses", "tokens", "permissions")}
     bob = mailboxes.create(conn, red.account.id, "bob@red.example", now)
     mailboxes.add_alias(conn, red.account.id, "info@red.example", bob.id, now)
     tokens.create(conn, red.account.id, "mail-api", "user", "x", now, bob.id)
@@ -181,11 +141,9 @@ def test_remove_takes_everything_along(conn: WriteConn, red: Tenant, blue: Tenan
     assert domains.get(conn, red.account.id, red.domain.id).catch_all_mailbox_id is None
 
 
-def test_remove_with_mail_needs_force(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> None:
-    only, shared = _put_content(conn, red, 2), _put_content(conn, red, 2)
-    for content_id in (only, only, shared):
-        _put_message(conn, red, content_id)
-    _put_message(conn, blue, _put_content(conn, blue, 1))
+def test_remove_with_mail_needs_force(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    full = update(tables.mailboxes).where(tables.mailboxes.c.id == red.mailbox.id)
+    conn.execute(full.values(messages=1))
     with pytest.raises(Conflict) as caught:
         mailboxes.remove(conn, red.account.id, red.mailbox.id, now)
     assert caught.value.code == "mailbox_not_empty"
@@ -193,10 +151,27 @@ def test_remove_with_mail_needs_force(conn: WriteConn, red: Tenant, blue: Tenant
         domains.remove(conn, red.account.id, red.domain.id, now)
     assert domain_caught.value.code == "domain_not_empty"
     domains.remove(conn, red.account.id, red.domain.id, now, True)
-    c = tables.contents.c
-    rows = conn.execute(select(c.uses, c.unused_at.is_(None)).order_by(c.id)).all()
-    assert [tuple(row) for row in rows] == [(0, False), (1, True), (1, True)]
-    assert _count(conn, "messages") == 1
-    assert _count(conn, "index_queue") == 3
-    assert accounts.get(conn, red.account.id).used_bytes == 0
-    assert accounts.get(conn, blue.account.id).used_bytes == 100
+    assert domains.list_domains(conn, red.account.id) == []
+
+
+def test_removed_mailbox_is_nowhere(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    place = red.account.id, red.mailbox.id
+    mailboxes.set_password(conn, *place, "hash", now)
+    _, plain = tokens.create(conn, red.account.id, "mail-api", "user", "x", now, red.mailbox.id)
+    mailboxes.remove(conn, *place, now)
+    assert mailboxes.list_mailboxes(conn, red.account.id) == mailboxes.list_all(conn) == []
+    assert mailboxes.list_aliases(conn, red.account.id) == []
+    assert mailboxes.targets(conn, "ann@red.example") == []
+    assert mailboxes.find_login(conn, "ann@red.example") is None
+    assert tokens.find_held(conn, "mail-api", plain) is None
+    with pytest.raises(NotFound):
+        mailboxes.get(conn, *place)
+    with pytest.raises(NotFound):
+        mailboxes.enable(conn, *place, now)
+    with pytest.raises(NotFound):
+        mailboxes.remove(conn, *place, now)
+    with pytest.raises(NotFound):
+        routing.resolve(conn, "ann@red.example")
+    second = mailboxes.create(conn, red.account.id, "ann@red.example", now)
+    assert second.id != red.mailbox.id
+    assert [route.mailbox_id for route in routing.resolve(conn, "ann@red.example")] == [second.id]

@@ -1,4 +1,4 @@
-"""Approval with its key, the proof in DNS, the records, resealing, and the two periodic jobs."""
+"""Approval with its key, the proof in DNS, the records, resealing, and the periodic look for proofs."""
 
 import base64
 from datetime import timedelta
@@ -13,9 +13,10 @@ from restante.core.domains import Domain
 from restante.core.jobs import Job
 from restante.errors import Conflict, Forbidden, NotFound, RemoteUnavailable
 from restante.ids import AccountId, JobId
+from restante.jobs.handlers import HANDLERS
+from restante.jobs.worker import Worker
 from restante.runtime import Runtime
 from restante.services import domains as domain_services
-from restante.services import storing
 from tests.fakes import FakeResolver
 
 JOB = Job(JobId(1), None, "periodic", {}, 1)
@@ -56,6 +57,8 @@ async def test_approve(rt: Runtime, waiting: Domain) -> None:
     assert private.key_size == 2048
     der = private.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     assert approval.dkim.dns_value == f"v=DKIM1; k=rsa; p={base64.b64encode(der).decode()}"
+    assert await _inbox(rt, waiting.account_id, "ann@new.example") == []
+    await Worker(rt, HANDLERS).run_due()  # as after a crash right behind the commit
     assert await _inbox(rt, waiting.account_id, "ann@new.example") == ["Your domain new.example is approved"]
 
 
@@ -81,14 +84,12 @@ async def test_failing_key_changes_nothing(rt: Runtime, waiting: Domain, monkeyp
     assert await rt.db.read(domains.list_keys, waiting.account_id, waiting.id) == []
 
 
-async def test_approval_stands_when_its_notice_fails(
-    rt: Runtime, waiting: Domain, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def fail(*_: object) -> None:
-        raise NotFound("gone")
-
-    monkeypatch.setattr(storing, "store_notice", fail)
+async def test_approval_needs_nobody_to_tell(rt: Runtime, waiting: Domain) -> None:
+    ann = await rt.db.read(mailboxes.find, waiting.account_id, "ann@new.example")
+    assert ann is not None
+    await rt.db.write(mailboxes.remove, waiting.account_id, ann.id, rt.clock.now())
     assert (await domain_services.approve(rt, "new.example")).domain.is_approved
+    assert not await Worker(rt, HANDLERS).run_due()
 
 
 @pytest.mark.parametrize("name", ["_restante.new.example", "new.example"])
@@ -104,8 +105,33 @@ async def test_proof_opens_the_domain(rt: Runtime, resolver: FakeResolver, waiti
     assert proved.is_local
     assert proved.dns_checked_at == rt.clock.now()
     assert len(await rt.db.read(routing.resolve, "ann@new.example")) == 1
+
+
+async def test_lost_proof_closes_nothing_and_is_shown(
+    rt: Runtime, resolver: FakeResolver, account_id: AccountId, clock: ManualClock
+) -> None:
+    made = await rt.db.write(domains.add, account_id, "a.example", clock.now())
+    proof = {("_restante.a.example", "TXT"): [f"restante-verify={made.dns_token}"]}
+    resolver.zone.update(proof)
+
+    async def a_day_later() -> Domain:
+        clock.advance(timedelta(days=1, seconds=1))
+        await domain_services.check_proofs(rt, JOB)
+        return await rt.db.read(domains.get, account_id, made.id)
+
+    assert (await a_day_later()).is_local
     resolver.zone.clear()
-    assert (await domain_services.check_proof(rt, *place)).dns_status == "verified"
+    lost = await a_day_later()
+    assert lost.is_local
+    assert lost.dns_missing_since == clock.now()
+    resolver.zone[("_restante.a.example", "TXT")] = None  # silence says nothing
+    silent = await a_day_later()
+    assert (silent.dns_checked_at, silent.dns_missing_since) == (clock.now(), lost.dns_missing_since)
+    resolver.zone.update(proof)
+    assert (await a_day_later()).dns_missing_since is None
+    asked = len(resolver.asked)
+    await domain_services.check_proofs(rt, JOB)
+    assert len(resolver.asked) == asked, "once a day is enough"
 
 
 async def test_anothers_token_proves_nothing(rt: Runtime, resolver: FakeResolver, waiting: Domain) -> None:
@@ -137,18 +163,9 @@ async def test_periodic_check_gets_to_all(
     resolver.zone[("_restante.b.example", "TXT")] = [f"restante-verify={sound.dns_token}"]
     for _ in range(2):
         clock.advance(timedelta(minutes=10))
-        await domain_services.check_pending(rt, JOB)
+        await domain_services.check_proofs(rt, JOB)
     assert (await rt.db.read(domains.get, account_id, sound.id)).dns_status == "verified"
     assert (await rt.db.read(domains.get, account_id, broken.id)).dns_status == "pending"
-
-
-async def test_unapproved_domains_expire_by_setting(rt: Runtime, waiting: Domain, clock: ManualClock) -> None:
-    clock.advance(timedelta(days=rt.config.mail_api.pending_domain_days) - timedelta(seconds=1))
-    await domain_services.expire_unapproved(rt, JOB)
-    assert await rt.db.read(domains.find_by_name, "new.example") is not None
-    clock.advance(timedelta(seconds=1))
-    await domain_services.expire_unapproved(rt, JOB)
-    assert await rt.db.read(domains.find_by_name, "new.example") is None
 
 
 async def test_records(rt: Runtime, waiting: Domain) -> None:

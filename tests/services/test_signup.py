@@ -7,10 +7,12 @@ from datetime import timedelta
 import pytest
 
 from restante.clock import ManualClock
-from restante.core import access, accounts, domains, folders, mailboxes, messages, permissions, routing
-from restante.errors import Conflict, Forbidden, NotFound, RestanteError
+from restante.core import access, accounts, folders, mailboxes, messages, permissions, routing
+from restante.errors import Conflict, Forbidden, RestanteError
+from restante.jobs.handlers import HANDLERS
+from restante.jobs.worker import Worker
 from restante.runtime import Runtime
-from restante.services import authentication, provisioning, signup, storing
+from restante.services import authentication, provisioning, signup
 
 PASSWORD = "longenough"
 
@@ -117,18 +119,12 @@ async def test_switched_off(rt: Runtime) -> None:
     assert await _code(off, "new.example", "ann@new.example") == "signup_disabled"
 
 
-async def test_after_expiry_the_name_is_free_again(rt: Runtime, clock: ManualClock) -> None:
-    first = await signup.signup(rt, "new.example", "ann@new.example", PASSWORD)
-    clock.advance(timedelta(days=31))
-    await rt.db.write(domains.expire_unapproved, clock.now())
-    second = await signup.signup(rt, "new.example", "ann@new.example", PASSWORD)
-    assert second.mailbox.account_id != first.mailbox.account_id
-
-
-async def test_operator_is_told(rt: Runtime) -> None:
+async def test_operator_is_told_although_nothing_ran_after_the_commit(rt: Runtime) -> None:
     operator = await provisioning.first_run(rt)
     assert operator is not None
     await signup.signup(rt, "new.example", "ann@new.example", PASSWORD)
+    assert await _subjects(rt, operator.mailbox) == []
+    await Worker(rt, HANDLERS).run_due()  # as after a crash right behind the commit
     assert await _subjects(rt, operator.mailbox) == ["New domain to approve: new.example"]
 
 
@@ -138,13 +134,11 @@ async def test_operator_is_told_where_the_setting_says(rt: Runtime) -> None:
     mail_api = replace(rt.config.mail_api, notify_address="desk@example.test")
     told = replace(rt, config=replace(rt.config, mail_api=mail_api))
     await signup.signup(told, "new.example", "ann@new.example", PASSWORD)
+    await Worker(told, HANDLERS).run_due()
     assert await _subjects(rt, desk) == ["New domain to approve: new.example"]
 
 
-async def test_signup_stands_when_the_notice_fails(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: object) -> None:
-        raise NotFound("gone")
-
+async def test_refused_signup_tells_nobody(rt: Runtime) -> None:
     await provisioning.first_run(rt)
-    monkeypatch.setattr(storing, "store_notice", fail)
-    assert (await signup.signup(rt, "new.example", "ann@new.example", PASSWORD)).plain
+    assert await _code(rt, "example.test", "ann@example.test") == "domain_exists"
+    assert not await Worker(rt, HANDLERS).run_due()

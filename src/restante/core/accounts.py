@@ -18,6 +18,8 @@ MAX_NAME_CHARS = 200
 
 Status = Literal["active", "suspended"]
 
+_IS_THERE = tables.accounts.c.status != "removed"
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -57,16 +59,13 @@ def create(conn: WriteConn, name: str, now: datetime, quota_bytes: int | None = 
 
 def list_accounts(conn: ReadConn) -> list[Account]:
     """Every account of the instance, oldest first (for the operator)."""
-    rows = conn.execute(select(tables.accounts).order_by(tables.accounts.c.id)).mappings()
+    rows = conn.execute(select(tables.accounts).where(_IS_THERE).order_by(tables.accounts.c.id)).mappings()
     return [_account(row) for row in rows]
 
 
 def get(conn: ReadConn, account_id: AccountId) -> Account:
     """The account; NotFound ``account_not_found``."""
-    row = conn.execute(select(tables.accounts).where(tables.accounts.c.id == account_id)).mappings().one_or_none()
-    if row is None:
-        raise NotFound("There is no such account.", code="account_not_found")
-    return _account(row)
+    return _account(_row(conn, account_id))
 
 
 def find(conn: ReadConn, name: str) -> Account | None:
@@ -93,13 +92,19 @@ def set_quota(conn: WriteConn, account_id: AccountId, quota_bytes: int | None, n
 
 
 def _set(conn: WriteConn, account_id: AccountId, event: str, values: dict[str, Any], now: datetime) -> Account:
-    before = conn.execute(select(tables.accounts).where(tables.accounts.c.id == account_id)).mappings().one_or_none()
-    if before is None:
-        raise NotFound("There is no such account.", code="account_not_found")
+    before = _row(conn, account_id)
     if any(before[key] != value for key, value in values.items()):
         conn.execute(update(tables.accounts).where(tables.accounts.c.id == account_id).values(**values))
         events.record(conn, account_id, event, values, now=now)
     return get(conn, account_id)
+
+
+def _row(conn: ReadConn, account_id: AccountId) -> RowMapping:
+    statement = select(tables.accounts).where(tables.accounts.c.id == account_id, _IS_THERE)
+    row = conn.execute(statement).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such account.", code="account_not_found")
+    return row
 
 
 def _require_quota(quota_bytes: int | None) -> None:

@@ -81,7 +81,7 @@ _TAKE_UID = Prepared(
 )
 _COUNT_MAILBOX = Prepared(
     update(tables.mailboxes)
-    .where(_b.account_id == bindparam("in_account"), _b.id == bindparam("in_mailbox"))
+    .where(_b.account_id == bindparam("in_account"), _b.id == bindparam("in_mailbox"), _b.status != "removed")
     .values(used_bytes=_b.used_bytes + bindparam("more_bytes"), messages=_b.messages + 1)
 )
 _COUNT_ACCOUNT = Prepared(
@@ -174,7 +174,9 @@ def _deliver_one(
         },
     )
     assert row is not None
-    _COUNT_MAILBOX.run(conn, {"in_account": target.account_id, "in_mailbox": target.mailbox_id, "more_bytes": size})
+    counted = {"in_account": target.account_id, "in_mailbox": target.mailbox_id, "more_bytes": size}
+    if not _COUNT_MAILBOX.run(conn, counted):
+        raise NotFound("the mailbox is removed", code="mailbox_not_found")
     _INSERT_QUEUE.run(conn, {"account_id": target.account_id, "message_id": row[0]})
     return Delivered(
         MessageId(row[0]), str(public_id), target.mailbox_id, FolderId(folder_id), Uid(uid_next - 1), ModSeq(modseq)

@@ -12,14 +12,12 @@ from typing import Any, Literal
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 
 from restante import clock
-from restante.core import events, mailboxes
+from restante.core import accounts, events, mailboxes
 from restante.errors import Conflict, Invalid, NotFound
 from restante.ids import AccountId, DomainId, MailboxId
 from restante.mail import address as addresses
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
-
-UNAPPROVED_LIFETIME = timedelta(days=30)
 
 DnsStatus = Literal["pending", "verified", "forced"]
 
@@ -28,7 +26,10 @@ _D = tables.domains.c
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """One domain; ``created_by`` is the address of whoever signed up with it."""
+    """One domain; ``created_by`` is the address of whoever signed up with it.
+
+    ``dns_missing_since``: since when DNS answers without a proof that it had shown before.
+    """
 
     id: DomainId
     account_id: AccountId
@@ -37,6 +38,7 @@ class Domain:
     dns_status: DnsStatus
     dns_token: str
     dns_checked_at: datetime | None
+    dns_missing_since: datetime | None
     catch_all_mailbox_id: MailboxId | None
     created_by: str | None
     created_at: datetime
@@ -87,8 +89,7 @@ def add(
     Errors: Invalid ``invalid_domain``, NotFound ``account_not_found``, Conflict ``domain_exists`` (any account's).
     """
     wanted = normalise_name(name)
-    if conn.execute(select(tables.accounts.c.id).where(tables.accounts.c.id == account_id)).first() is None:
-        raise NotFound("There is no such account.", code="account_not_found")
+    accounts.get(conn, account_id)
     if find_by_name(conn, wanted) is not None:
         raise Conflict(f"The domain {wanted} is here already.", code="domain_exists")
     moment = clock.to_micros(now)
@@ -129,6 +130,13 @@ def list_unproved(conn: ReadConn, limit: int) -> list[Domain]:
     asked = func.coalesce(_D.dns_checked_at, 0)
     statement = select(tables.domains).where(_D.dns_status == "pending").order_by(asked, _D.id).limit(limit)
     return [_domain(row) for row in conn.execute(statement).mappings()]
+
+
+def list_proved(conn: ReadConn, before: datetime, limit: int) -> list[Domain]:
+    """Domains that DNS proved and that were last looked at before then, the longest first (as ``list_unproved``)."""
+    statement = select(tables.domains).where(_D.dns_status == "verified", _D.dns_checked_at < clock.to_micros(before))
+    rows = conn.execute(statement.order_by(_D.dns_checked_at, _D.id).limit(limit)).mappings()
+    return [_domain(row) for row in rows]
 
 
 def get(conn: ReadConn, account_id: AccountId, domain_id: DomainId) -> Domain:
@@ -211,14 +219,40 @@ def replace_key(
 def set_dns_status(
     conn: WriteConn, account_id: AccountId, domain_id: DomainId, status: DnsStatus, now: datetime
 ) -> Domain:
-    """Note the outcome of a DNS check, or that the operator forces the domain; a repeat only moves the check's time."""
+    """Note what DNS shows of the domain, or that the operator forces it; a repeat only moves the check's time.
+
+    NotFound ``domain_not_found``.
+    """
     before = get(conn, account_id, domain_id)
     statement = update(tables.domains).where(_D.account_id == account_id, _D.id == domain_id)
-    conn.execute(statement.values(dns_status=status, dns_checked_at=clock.to_micros(now)))
+    values = {"dns_status": status, "dns_checked_at": clock.to_micros(now), "dns_missing_since": None}
+    conn.execute(statement.values(**values))
     if before.dns_status != status:
         body = {"domain": before.name, "dns_status": status}
         events.record(conn, account_id, "domain.dns_status_set", body, now=now)
     return get(conn, account_id, domain_id)
+
+
+def note_missing_proof(conn: WriteConn, account_id: AccountId, domain_id: DomainId, now: datetime) -> Domain:
+    """Note that DNS answers without the proof of a domain proved before; its status stays.
+
+    The first time records ``domain.proof_missing``. NotFound ``domain_not_found``.
+    """
+    before = get(conn, account_id, domain_id)
+    moment = clock.to_micros(now)
+    values = {"dns_checked_at": moment}
+    if before.dns_missing_since is None:
+        values["dns_missing_since"] = moment
+        events.record(conn, account_id, "domain.proof_missing", {"domain": before.name}, now=now)
+    conn.execute(update(tables.domains).where(_D.account_id == account_id, _D.id == domain_id).values(**values))
+    return get(conn, account_id, domain_id)
+
+
+def note_silence(conn: WriteConn, account_id: AccountId, domain_id: DomainId, now: datetime) -> None:
+    """Note that DNS was asked and did not answer: only the check's time moves. NotFound ``domain_not_found``."""
+    get(conn, account_id, domain_id)
+    statement = update(tables.domains).where(_D.account_id == account_id, _D.id == domain_id)
+    conn.execute(statement.values(dns_checked_at=clock.to_micros(now)))
 
 
 def set_catch_all(
@@ -237,34 +271,32 @@ def set_catch_all(
 
 
 def remove(conn: WriteConn, account_id: AccountId, domain_id: DomainId, now: datetime, force: bool = False) -> None:
-    """Delete the domain with its keys, aliases and grants; with its mailboxes and their mail when ``force``.
+    """Delete the domain with its keys, aliases, grants and mailboxes; with their messages when ``force``.
 
-    Without ``force`` mailboxes that hold no message go too; Conflict ``domain_not_empty`` when one holds any.
+    The name is free from this commit on; ``core.removal`` deletes the messages. Errors: NotFound ``domain_not_found``,
+    Conflict ``domain_not_empty`` (without ``force``, when a mailbox holds mail).
     """
     domain = get(conn, account_id, domain_id)
-    for mailbox in mailboxes.list_mailboxes(conn, account_id, domain_id):
-        try:
-            mailboxes.remove(conn, account_id, mailbox.id, now, force)
-        except Conflict as error:
-            message = f"The domain {domain.name} has mail in {mailbox.address}."
-            raise Conflict(message, code="domain_not_empty") from error
-    for table in (tables.addresses, tables.permissions, tables.dkim_keys):
+    m = tables.mailboxes.c
+    full = select(m.address).where(m.account_id == account_id, m.domain_id == domain_id, m.messages > 0)
+    kept = None if force else conn.execute(full.order_by(m.address).limit(1)).scalar_one_or_none()
+    if kept is not None:
+        raise Conflict(f"The domain {domain.name} has mail in {kept}.", code="domain_not_empty")
+    mailboxes.remove_of_domain(conn, account_id, domain_id, now)
+    a = tables.addresses.c
+    conn.execute(delete(tables.addresses).where(a.account_id == account_id, a.domain_id == domain_id))
+    for table in (tables.permissions, tables.dkim_keys):  # grants over it may be another account's
         conn.execute(delete(table).where(table.c.domain_id == domain_id))
     conn.execute(delete(tables.domains).where(_D.account_id == account_id, _D.id == domain_id))
     events.record(conn, account_id, "domain.removed", {"domain": domain.name}, now=now)
 
 
-def expire_unapproved(conn: WriteConn, now: datetime, lifetime: timedelta = UNAPPROVED_LIFETIME) -> list[str]:
-    """Remove domains that nobody approved in 30 days, with their mailboxes; returns their names.
-
-    At most 100 in one call: the job that runs it daily gets to the rest.
-    """
-    limit = clock.to_micros(now - lifetime)
-    statement = select(tables.domains).where(_D.approved_at.is_(None), _D.created_at <= limit)
-    rows = conn.execute(statement.order_by(_D.created_at).limit(100)).mappings().all()
-    for row in rows:
-        remove(conn, AccountId(row["account_id"]), DomainId(row["id"]), now, True)
-    return [row["name"] for row in rows]
+def list_expired(conn: ReadConn, now: datetime, lifetime: timedelta, limit: int) -> list[Domain]:
+    """Domains that nobody approved within ``lifetime``, the oldest first (for the instance's job)."""
+    overdue = clock.to_micros(now - lifetime)
+    statement = select(tables.domains).where(_D.approved_at.is_(None), _D.created_at <= overdue)
+    rows = conn.execute(statement.order_by(_D.created_at, _D.id).limit(limit)).mappings()
+    return [_domain(row) for row in rows]
 
 
 def _invalid_name() -> Invalid:
@@ -281,6 +313,7 @@ def _domain(row: RowMapping) -> Domain:
         dns_status=row["dns_status"],
         dns_token=row["dns_token"],
         dns_checked_at=clock.optional_from_micros(row["dns_checked_at"]),
+        dns_missing_since=clock.optional_from_micros(row["dns_missing_since"]),
         catch_all_mailbox_id=None if catch_all is None else MailboxId(catch_all),
         created_by=row["created_by"],
         created_at=clock.from_micros(row["created_at"]),

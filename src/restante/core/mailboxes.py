@@ -6,10 +6,10 @@ mailboxes of that account; a mailbox's own address leads to it alone.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, bindparam, delete, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, insert, select, update
 
 from restante import clock, ids
 from restante.core import events, folders
@@ -28,6 +28,7 @@ Status = Literal["active", "disabled"]
 
 _M = tables.mailboxes.c
 _A = tables.addresses.c
+_IS_THERE = _M.status != "removed"
 _COLUMNS = tuple(column.name for column in tables.mailboxes.columns)
 _TARGETS = Prepared(
     select(*tables.mailboxes.columns)
@@ -119,7 +120,7 @@ def create(
 
 def list_mailboxes(conn: ReadConn, account_id: AccountId, domain_id: DomainId | None = None) -> list[Mailbox]:
     """The mailboxes of an account by address, or of one of its domains."""
-    statement = select(tables.mailboxes).where(_M.account_id == account_id).order_by(_M.address)
+    statement = select(tables.mailboxes).where(_M.account_id == account_id, _IS_THERE).order_by(_M.address)
     if domain_id is not None:
         statement = statement.where(_M.domain_id == domain_id)
     return [_mailbox(row) for row in conn.execute(statement).mappings()]
@@ -127,7 +128,8 @@ def list_mailboxes(conn: ReadConn, account_id: AccountId, domain_id: DomainId | 
 
 def list_all(conn: ReadConn) -> list[Mailbox]:
     """Every mailbox of the instance by address (for the operator)."""
-    return [_mailbox(row) for row in conn.execute(select(tables.mailboxes).order_by(_M.address)).mappings()]
+    statement = select(tables.mailboxes).where(_IS_THERE).order_by(_M.address)
+    return [_mailbox(row) for row in conn.execute(statement).mappings()]
 
 
 def list_admins(conn: ReadConn) -> list[Mailbox]:
@@ -207,25 +209,21 @@ def enable(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, now: d
 
 
 def remove(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, now: datetime, force: bool = False) -> None:
-    """Delete the mailbox with its addresses, folders, tokens and grants; its messages too when ``force``.
+    """Take a mailbox out of service with its aliases, tokens and grants; with its messages when ``force``.
 
-    Errors: NotFound ``mailbox_not_found``, Conflict ``mailbox_not_empty``. Bytes that no message uses any more are left
-    to the sweep.
+    The address is free, logins and mail are refused, no list shows it from this commit on; ``core.removal`` deletes the
+    messages bit by bit, and until then they count against the account's quota. Errors: NotFound ``mailbox_not_found``,
+    Conflict ``mailbox_not_empty``.
     """
     mailbox = get(conn, account_id, mailbox_id)
-    kept = conn.execute(
-        select(func.count())
-        .select_from(tables.messages)
-        .where(tables.messages.c.account_id == account_id, tables.messages.c.mailbox_id == mailbox_id)
-    ).scalar_one()
-    if kept and not force:
-        raise Conflict(f"{mailbox.address} holds {kept} messages.", code="mailbox_not_empty")
-    if kept:
-        _remove_messages(conn, account_id, mailbox_id, now)
-    _remove_rows(conn, account_id, mailbox_id)
-    used = tables.accounts.c.used_bytes - mailbox.used_bytes
-    conn.execute(update(tables.accounts).where(tables.accounts.c.id == account_id).values(used_bytes=used))
-    events.record(conn, account_id, "mailbox.removed", {"address": mailbox.address}, mailbox_id=mailbox_id, now=now)
+    if mailbox.messages and not force:
+        raise Conflict(f"{mailbox.address} holds {mailbox.messages} messages.", code="mailbox_not_empty")
+    _retire(conn, account_id, _M.id == mailbox_id, now)
+
+
+def remove_of_domain(conn: WriteConn, account_id: AccountId, domain_id: DomainId, now: datetime) -> None:
+    """As ``remove`` with ``force``, for every mailbox of a domain at once."""
+    _retire(conn, account_id, _M.domain_id == domain_id, now)
 
 
 def add_alias(
@@ -324,32 +322,28 @@ def _set(
     return get(conn, account_id, mailbox_id)
 
 
-def _remove_messages(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, now: datetime) -> None:
-    m, c = tables.messages.c, tables.contents.c
-    mine = (m.account_id == account_id, m.mailbox_id == mailbox_id)
-    queued = cast("Select[Any]", select(literal(int(account_id)), m.id).where(*mine))
-    conn.execute(insert(tables.index_queue).from_select(["account_id", "message_id"], queued))
-    uses = select(func.count()).where(*mine, m.content_id == c.id).scalar_subquery()
-    touched = c.account_id == account_id, c.id.in_(select(m.content_id).where(*mine))
-    conn.execute(update(tables.contents).where(*touched).values(uses=c.uses - uses))
-    idle = update(tables.contents).where(*touched, c.uses == 0, c.unused_at.is_(None))
-    conn.execute(idle.values(unused_at=clock.to_micros(now)))
-    conn.execute(delete(tables.messages).where(*mine))
-
-
-def _remove_rows(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId) -> None:
-    f, x, d = tables.folders.c, tables.expunged.c, tables.domains.c
-    mine = select(f.id).where(f.account_id == account_id, f.mailbox_id == mailbox_id)
-    conn.execute(delete(tables.expunged).where(x.account_id == account_id, x.folder_id.in_(mine)))
-    for table in (tables.folders, tables.tokens, tables.permissions, tables.addresses):
-        conn.execute(delete(table).where(table.c.account_id == account_id, table.c.mailbox_id == mailbox_id))
-    catching = update(tables.domains).where(d.account_id == account_id, d.catch_all_mailbox_id == mailbox_id)
+def _retire(conn: WriteConn, account_id: AccountId, chosen: ColumnElement[bool], now: datetime) -> None:
+    """Mark the chosen mailboxes as removed: some statements for all of them, however many they are."""
+    mine = _M.account_id == account_id, chosen, _IS_THERE
+    facts = [
+        events.NewEvent("mailbox.removed", {"address": row.address}, row.id)
+        for row in conn.execute(select(_M.id, _M.address).where(*mine).order_by(_M.id))
+    ]
+    if not facts:
+        return
+    which = select(_M.id).where(*mine)
+    for table in (tables.tokens, tables.permissions, tables.addresses):
+        conn.execute(delete(table).where(table.c.account_id == account_id, table.c.mailbox_id.in_(which)))
+    d = tables.domains.c
+    catching = update(tables.domains).where(d.account_id == account_id, d.catch_all_mailbox_id.in_(which))
     conn.execute(catching.values(catch_all_mailbox_id=None))
-    conn.execute(delete(tables.mailboxes).where(_M.account_id == account_id, _M.id == mailbox_id))
+    gone = {"status": "removed", "address": None, "domain_id": None, "password_hash": None}
+    conn.execute(update(tables.mailboxes).where(*mine).values(**gone))
+    events.record_all(conn, account_id, facts, now=now)
 
 
 def _row(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId) -> RowMapping:
-    statement = select(tables.mailboxes).where(_M.account_id == account_id, _M.id == mailbox_id)
+    statement = select(tables.mailboxes).where(_M.account_id == account_id, _M.id == mailbox_id, _IS_THERE)
     row = conn.execute(statement).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such mailbox.", code="mailbox_not_found")

@@ -20,7 +20,7 @@ from restante.errors import Invalid, NotFound
 from restante.ids import AccountId, ContentId, FolderId, MailboxId, MessageId, ModSeq, Uid
 from restante.mail.address import Address
 from restante.schema import tables
-from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.connections import ReadConn, WriteConn, touch
 from restante.schema.prepared import Prepared
 
 T = TypeVar("T")
@@ -367,11 +367,18 @@ def move(
 
 
 def remove(
-    conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, message_ids: Sequence[MessageId], *, now: datetime
+    conn: WriteConn,
+    account_id: AccountId,
+    mailbox_id: MailboxId,
+    message_ids: Sequence[MessageId],
+    *,
+    now: datetime,
+    is_told: bool = True,
 ) -> int:
-    """Remove messages of one mailbox for good; returns how many there were. Records ``message.deleted``.
+    """Remove messages of one mailbox for good; returns how many there were.
 
-    Their bytes go when no other message uses them and the grace time is over.
+    Records ``message.deleted`` when ``is_told`` (what becomes of a removed mailbox is nobody's news). Their bytes go
+    when no other message uses them and the grace time is over.
     """
     places = _places(conn, account_id, mailbox_id, message_ids)
     if not places:
@@ -390,11 +397,13 @@ def remove(
         .values(used_bytes=b.used_bytes - size, messages=b.messages - len(places))
     )
     conn.execute(update(tables.accounts).where(a.id == account_id).values(used_bytes=a.used_bytes - size))
+    touch(conn, account_id)
     facts = [
         events.NewEvent("message.deleted", {"message": place.id, "folder": place.folder_id}, mailbox_id)
         for place in places
     ]
-    events.record_all(conn, account_id, facts, now=now)
+    if is_told:
+        events.record_all(conn, account_id, facts, now=now)
     return len(places)
 
 

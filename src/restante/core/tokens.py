@@ -10,7 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import RowMapping, bindparam, insert, or_, select, update
 
 from restante import clock, ids
-from restante.core import events, mailboxes
+from restante.core import accounts, events, mailboxes
 from restante.errors import Invalid, NotFound
 from restante.ids import AccountId, MailboxId, TokenId
 from restante.schema import tables
@@ -92,8 +92,7 @@ def create(
     ``mailbox_not_found``.
     """
     _require_sound(dialect, kind, name, rate_limit, now, expires_at)
-    if conn.execute(select(tables.accounts.c.id).where(tables.accounts.c.id == account_id)).first() is None:
-        raise NotFound("There is no such account.", code="account_not_found")
+    accounts.get(conn, account_id)
     if mailbox_id is not None:
         mailboxes.get(conn, account_id, mailbox_id)
     plain = _MAKERS[dialect]()

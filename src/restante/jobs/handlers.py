@@ -9,7 +9,7 @@ from restante.core import contents
 from restante.core.jobs import Job
 from restante.jobs.worker import Handler
 from restante.runtime import Runtime
-from restante.services import domains
+from restante.services import domains, notices, removal
 
 SWEEP_ROWS = 200
 RECLAIM_PAGES = 2000
@@ -30,11 +30,14 @@ async def sweep_contents(rt: Runtime, _job: Job) -> None:
 
 HANDLERS: Mapping[str, Handler] = {
     "sweep-contents": sweep_contents,
-    "check-domains": domains.check_pending,
-    "expire-domains": domains.expire_unapproved,
+    "check-domains": domains.check_proofs,
+    "expire-domains": removal.expire_unapproved,
+    "purge-removed": removal.purge,
+    notices.KIND: notices.store,
 }
 PERIODIC: Mapping[str, timedelta] = {
     "sweep-contents": timedelta(minutes=5),
     "check-domains": timedelta(minutes=10),
     "expire-domains": timedelta(hours=1),
+    "purge-removed": timedelta(minutes=1),
 }

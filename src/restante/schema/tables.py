@@ -31,8 +31,8 @@ accounts = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("public_id", Text, nullable=False, unique=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("status", Text, nullable=False),  # active | suspended
+    Column("name", Text, unique=True),  # null: removed
+    Column("status", Text, nullable=False),  # active | suspended | removed (its rows are being deleted)
     Column("quota_bytes", BigInteger),  # null: no limit
     Column("used_bytes", BigInteger, nullable=False, default=0),
     Column("event_number", BigInteger, nullable=False, default=0),  # the last one given out
@@ -50,6 +50,7 @@ domains = Table(
     Column("dns_status", Text, nullable=False),  # pending | verified | forced
     Column("dns_token", Text, nullable=False),  # the value that proves ownership in a TXT record
     Column("dns_checked_at", BigInteger),
+    Column("dns_missing_since", BigInteger),  # a proof found once, then gone while DNS answers
     Column("catch_all_mailbox_id", BigInteger),
     Column("created_by", Text),
     Column("created_at", BigInteger, nullable=False),
@@ -77,12 +78,12 @@ mailboxes = Table(
     metadata,
     Column("id", Id, primary_key=True),
     Column("account_id", ForeignKey(accounts.c.id), nullable=False),
-    Column("domain_id", ForeignKey(domains.c.id), nullable=False),
-    Column("address", Text, nullable=False, unique=True),  # normalised: lower case, A-label domain
+    Column("domain_id", ForeignKey(domains.c.id)),  # null: removed
+    Column("address", Text, unique=True),  # normalised: lower case, A-label domain; null: removed
     Column("public_id", Text, nullable=False, unique=True),
     Column("name", Text, nullable=False, default=""),
     Column("role", Text, nullable=False),  # user | admin (operator of the instance)
-    Column("status", Text, nullable=False),  # active | disabled
+    Column("status", Text, nullable=False),  # active | disabled | removed (its messages are being deleted)
     Column("password_hash", Text),  # null: no login by password
     Column("quota_bytes", BigInteger),
     Column("used_bytes", BigInteger, nullable=False, default=0),
@@ -92,6 +93,14 @@ mailboxes = Table(
     Index(None, "domain_id"),
     sqlite_autoincrement=True,
 )
+
+for _table in (accounts, mailboxes):
+    Index(  # partial: nearly always empty
+        f"ix_{_table.name}_removed",
+        _table.c.id,
+        sqlite_where=_table.c.status == "removed",
+        postgresql_where=_table.c.status == "removed",
+    )
 
 addresses = Table(  # where mail for an address goes: the one look-up that does not know its account yet
     "addresses",
@@ -138,8 +147,8 @@ contents = Table(  # the bytes of a message, once per account, however many of i
     Column("sha256", LargeBinary, nullable=False),  # of the received bytes
     Column("blob_key", Text),  # where the bytes are when they are not in this row
     Column("structure", LargeBinary, nullable=False),  # mail.structure: parts, offsets, envelope
-    Column("folded", LargeBinary, nullable=False),  # zstd of the folded text that search sees
     Column("raw", LargeBinary),  # zstd of the received bytes; null: in the blob store
+    Column("folded", LargeBinary),  # zstd of the text that search sees, where the bytes are not at hand for the indexer
     sqlite_autoincrement=True,
 )
 Index(  # partial, as most contents are in use and in their row: an index that most inserts need not touch

@@ -6,7 +6,6 @@ underscore) that says ``restante-verify=<token>``; the token is the domain's own
 
 import asyncio
 import base64
-import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -14,21 +13,24 @@ from typing import Literal
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from restante import log
 from restante.core import domains, mailboxes
 from restante.core.domains import DkimKey, Domain
 from restante.core.jobs import Job
-from restante.errors import Conflict, NotFound, RemoteUnavailable, RestanteError
+from restante.errors import Conflict, NotFound, RemoteUnavailable
 from restante.ids import AccountId, DomainId
 from restante.net.dns import Resolver
 from restante.runtime import Runtime
-from restante.services import storing
+from restante.schema.connections import WriteConn
+from restante.services import notices
 
 PROOF_LABEL = "_restante"
 PROOF_PREFIX = "restante-verify="
 RSA_BITS = 2048  # RFC 8301 §3.2: at least 2048 for new keys
 CHECKED_AT_ONCE = 50
+CHECKED_AGAIN = timedelta(days=1)
 
-_log = logging.getLogger(__name__)
+_log = log.logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +63,8 @@ class DnsRecord:
 async def approve(rt: Runtime, name: str) -> Approval:
     """Approve a domain that waits for the operator: a new DKIM key (selector ``mail`` + yyyymm) with it, or nothing.
 
-    Whoever signed up with it gets the DNS records by mail. It receives mail once DNS proves it. Errors: NotFound
-    ``domain_not_found``, Conflict ``domain_already_active``.
+    Whoever signed up with it gets the DNS records by mail (a job of the same transaction). It receives mail once DNS
+    proves it. Errors: NotFound ``domain_not_found``, Conflict ``domain_already_active``.
     """
     domain = await rt.db.read(domains.find_by_name, name)
     if domain is None:
@@ -70,8 +72,7 @@ async def approve(rt: Runtime, name: str) -> Approval:
     if domain.is_approved:
         raise Conflict(f"The domain {domain.name} is active already.", code="domain_already_active")
     key = await make_key(rt, domain.name)
-    approved = await rt.db.write(domains.approve, domain.account_id, domain.id, key, rt.clock.now())
-    await _tell_creator(rt, approved, key)
+    approved = await rt.db.write(_approve, domain.account_id, domain.id, key, rt.config.hostname, rt.clock.now())
     return Approval(approved, dkim_record(approved.name, key))
 
 
@@ -121,17 +122,21 @@ async def list_records(rt: Runtime, account_id: AccountId, domain_id: DomainId) 
 
 
 async def check_proof(rt: Runtime, account_id: AccountId, domain_id: DomainId) -> Domain:
-    """Look for the domain's proof in DNS and note what was found; a domain proved or forced before stays so.
+    """Look for the domain's proof in DNS and note what was found; a forced domain is left alone.
 
-    Errors: NotFound ``domain_not_found``, RemoteUnavailable ``dns_failed`` (nothing changes then).
+    A domain proved once stays proved when its proof is gone: mail comes here only while its MX says so, which whoever
+    holds the domain decides, and a slip in a zone file must not bounce it. ``dns_missing_since`` tells the operator,
+    who removes the domain when it went to somebody else. Errors: NotFound ``domain_not_found``, RemoteUnavailable
+    ``dns_failed`` (nothing changes then).
     """
     domain = await rt.db.read(domains.get, account_id, domain_id)
-    if domain.dns_status != "pending":
+    if domain.dns_status == "forced":
         return domain
     is_proved = await has_proof(rt.resolver, domain)
-    return await rt.db.write(
-        domains.set_dns_status, account_id, domain_id, "verified" if is_proved else "pending", rt.clock.now()
-    )
+    place, now = (account_id, domain_id), rt.clock.now()
+    if domain.dns_status == "verified" and not is_proved:
+        return await rt.db.write(domains.note_missing_proof, *place, now)
+    return await rt.db.write(domains.set_dns_status, *place, "verified" if is_proved else "pending", now)
 
 
 async def has_proof(resolver: Resolver, domain: Domain) -> bool:
@@ -143,26 +148,29 @@ async def has_proof(resolver: Resolver, domain: Domain) -> bool:
     return False
 
 
-async def check_pending(rt: Runtime, _job: Job) -> None:
-    """Check up to 50 domains whose proof is open, those not asked for longest first (a periodic job).
+async def check_proofs(rt: Runtime, _job: Job) -> None:
+    """Check up to 50 domains whose proof is open and 50 whose proof was last seen a day ago (a periodic job).
 
-    One whose name servers are silent goes to the end of the line like the others.
+    Those not asked for longest come first. One whose name servers are silent goes to the end of the line like others.
     """
-    for domain in await rt.db.read(domains.list_unproved, CHECKED_AT_ONCE):
-        place = domain.account_id, domain.id
+    a_day_ago = rt.clock.now() - CHECKED_AGAIN
+    due = await rt.db.read(domains.list_unproved, CHECKED_AT_ONCE)
+    due += await rt.db.read(domains.list_proved, a_day_ago, CHECKED_AT_ONCE)
+    for domain in due:
         try:
-            await check_proof(rt, *place)
-        except RemoteUnavailable:
-            await rt.db.write(domains.set_dns_status, *place, "pending", rt.clock.now())
+            await _check_in_turn(rt, domain)
         except NotFound:
-            _log.debug("domain went away while it was checked domain=%s", domain.name)
+            _log.debug("domain went away while it was checked", domain=domain.name)
 
 
-async def expire_unapproved(rt: Runtime, _job: Job) -> None:
-    """Drop domains that nobody approved in time, with their mailboxes (a periodic job)."""
-    lifetime = timedelta(days=rt.config.mail_api.pending_domain_days)
-    for name in await rt.db.write(domains.expire_unapproved, rt.clock.now(), lifetime):
-        _log.info("domain expired unapproved domain=%s", name)
+async def _check_in_turn(rt: Runtime, domain: Domain) -> None:
+    try:
+        checked = await check_proof(rt, domain.account_id, domain.id)
+    except RemoteUnavailable:
+        await rt.db.write(domains.note_silence, domain.account_id, domain.id, rt.clock.now())
+        return
+    if checked.dns_missing_since is not None:
+        _log.warning("domain has lost its proof", domain=domain.name, since=checked.dns_missing_since.isoformat())
 
 
 async def reseal_keys(rt: Runtime) -> int:
@@ -177,25 +185,27 @@ async def reseal_keys(rt: Runtime) -> int:
     return changed
 
 
-async def _tell_creator(rt: Runtime, domain: Domain, key: DkimKey) -> None:
-    """Send the DNS records to whoever signed up; the approval stands also when that does not work."""
-    if domain.created_by is None:
-        return
-    mailbox = await rt.db.read(mailboxes.find, domain.account_id, domain.created_by)
-    if mailbox is None:
-        return
-    lines = [
-        f"{record.type}  {record.name}\n    {record.value}\n" for record in records(rt.config.hostname, domain, [key])
-    ]
-    text = (
+def _approve(
+    conn: WriteConn, account_id: AccountId, domain_id: DomainId, key: DkimKey, hostname: str, now: datetime
+) -> Domain:
+    """Approve with a key, and promise the DNS records to whoever signed up: one transaction."""
+    domain = domains.approve(conn, account_id, domain_id, key, now)
+    mailbox = None if domain.created_by is None else mailboxes.find(conn, account_id, domain.created_by)
+    if mailbox is not None:
+        subject = f"Your domain {domain.name} is approved"
+        notices.enqueue(
+            conn, mailbox, f"domain-approved-{domain.id}", subject, _approval_text(hostname, domain, key), now
+        )
+    return domain
+
+
+def _approval_text(hostname: str, domain: Domain, key: DkimKey) -> str:
+    lines = [f"{record.type}  {record.name}\n    {record.value}\n" for record in records(hostname, domain, [key])]
+    return (
         f"The domain {domain.name} has been approved.\n\n"
         "Please publish these DNS records. Mail for the domain is taken once the first one is found.\n\n"
         + "\n".join(lines)
     )
-    try:
-        await storing.store_notice(rt, mailbox.account_id, mailbox.id, f"Your domain {domain.name} is approved", text)
-    except RestanteError as error:
-        _log.warning("approval notice not stored domain=%s reason=%s", domain.name, error.code)
 
 
 def _make_rsa() -> tuple[bytes, str]:

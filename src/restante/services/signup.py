@@ -1,6 +1,5 @@
 """Signup: a stranger brings a domain; it gets an account of its own and waits for the operator's consent."""
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -8,19 +7,17 @@ from restante import ids
 from restante.core import accounts, domains, mailboxes, permissions, tokens
 from restante.core.domains import Domain
 from restante.core.mailboxes import Mailbox
-from restante.errors import Conflict, Forbidden, Invalid, RestanteError
+from restante.errors import Conflict, Forbidden, Invalid
 from restante.mail import address as addresses
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn, WriteConn
-from restante.services import authentication, storing
+from restante.services import authentication, notices
 
 MAX_NAME_CHARS = 255
 TOKEN_NAME = "signup"  # noqa: S105 - a name
 
 # Names that no registry gives out (RFC 6761, 6762, 7686, 9476, and ICANN's reservation of .internal).
 _UNREGISTRABLE = frozenset({"localhost", "local", "invalid", "onion", "arpa", "internal", "alt"})
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +37,20 @@ class _Request:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Operator:
+    """Whom to tell ("": the administrators) and what the settings say."""
+
+    notify: str
+    pending_days: int
+
+
 async def signup(rt: Runtime, domain: str, email: str, password: str, name: str | None = None) -> SignedUp:
     """Make an account with a pending domain, an active mailbox, ``manage_domains`` and a session token, or nothing.
 
-    Then the operator is told by mail. How often a peer or a domain may try is the edge's to count. Errors, in this
-    order: Forbidden ``signup_disabled``, Invalid ``invalid_domain``, ``email_domain_mismatch``, ``invalid_address``,
-    ``weak_password``, ``invalid`` (name), Conflict ``domain_exists``.
+    The operator is told by mail (a job of the same transaction). How often a peer or a domain may try is the edge's to
+    count. Errors, in this order: Forbidden ``signup_disabled``, Invalid ``invalid_domain``, ``email_domain_mismatch``,
+    ``invalid_address``, ``weak_password``, ``invalid`` (name), Conflict ``domain_exists``.
     """
     if not rt.config.mail_api.signup_enabled:
         raise Forbidden("Signup is switched off on this server.", code="signup_disabled")
@@ -54,9 +59,8 @@ async def signup(rt: Runtime, domain: str, email: str, password: str, name: str 
     password_hash = await authentication.hash_password(rt, password)
     now = rt.clock.now()
     expires_at = now + timedelta(hours=rt.config.mail_api.session_hours)
-    made = await rt.db.write(_create, request, password_hash, now, expires_at)
-    await _tell_operator(rt, made)
-    return made
+    operator = _Operator(rt.config.mail_api.notify_address, rt.config.mail_api.pending_domain_days)
+    return await rt.db.write(_create, request, password_hash, operator, now, expires_at)
 
 
 def registrable(name: str) -> str:
@@ -92,8 +96,10 @@ def _require_free(conn: ReadConn, domain: str) -> None:
         raise Conflict(f"The domain {domain} is here already.", code="domain_exists")
 
 
-def _create(conn: WriteConn, request: _Request, password_hash: str, now: datetime, expires_at: datetime) -> SignedUp:
-    is_taken = accounts.find(conn, request.domain) is not None  # by an account whose domain has expired, say
+def _create(
+    conn: WriteConn, request: _Request, password_hash: str, operator: _Operator, now: datetime, expires_at: datetime
+) -> SignedUp:
+    is_taken = accounts.find(conn, request.domain) is not None  # the operator names accounts as they like
     account_name = f"{request.domain} {ids.new_uuid().hex[-8:]}" if is_taken else request.domain
     account = accounts.create(conn, account_name, now)
     domain = domains.add(conn, account.id, request.domain, now, created_by=request.email, approved=False)
@@ -102,23 +108,20 @@ def _create(conn: WriteConn, request: _Request, password_hash: str, now: datetim
     token, plain = tokens.create(
         conn, account.id, "mail-api", "user", TOKEN_NAME, now, mailbox_id=mailbox.id, expires_at=expires_at
     )
-    return SignedUp(mailbox, domain, token, plain)
+    made = SignedUp(mailbox, domain, token, plain)
+    _tell_operator(conn, made, operator, now)
+    return made
 
 
-async def _tell_operator(rt: Runtime, made: SignedUp) -> None:
-    """Put a notice into the administrators' mailboxes; the signup stands also when that does not work."""
-    notify = rt.config.mail_api.notify_address
-    told = await rt.db.read(mailboxes.targets, notify) if notify else await rt.db.read(mailboxes.list_admins)
+def _tell_operator(conn: WriteConn, made: SignedUp, operator: _Operator, now: datetime) -> None:
+    """Promise a notice to the address of the settings, without one to the administrators."""
+    told = mailboxes.targets(conn, operator.notify) if operator.notify else mailboxes.list_admins(conn)
     text = (
         f"{made.mailbox.name} <{made.mailbox.address}> signed up with the domain {made.domain.name}.\n\n"
         "It waits for your approval:\n\n"
         f"    restante domain approve {made.domain.name}\n\n"
-        f"Without it the domain is dropped after {rt.config.mail_api.pending_domain_days} days.\n"
+        f"Without it the domain is dropped after {operator.pending_days} days.\n"
     )
     for mailbox in told:
-        try:
-            await storing.store_notice(
-                rt, mailbox.account_id, mailbox.id, f"New domain to approve: {made.domain.name}", text
-            )
-        except RestanteError as error:
-            _log.warning("signup notice not stored domain=%s reason=%s", made.domain.name, error.code)
+        key = f"signup-{made.domain.id}-{mailbox.id}"
+        notices.enqueue(conn, mailbox, key, f"New domain to approve: {made.domain.name}", text, now)

@@ -14,13 +14,13 @@ from datetime import datetime
 import zstandard
 
 from restante import clock
-from restante.core import delivery, mailboxes
+from restante.core import delivery
 from restante.core.contents import NewContent
 from restante.core.delivery import Delivered, Summary, Target
 from restante.core.messages import NO_FLAGS, Flag
 from restante.errors import TooLarge
 from restante.ids import AccountId, MailboxId
-from restante.mail import compose, message, words
+from restante.mail import message, words
 from restante.mail.address import Address
 from restante.mail.message import Message
 from restante.mail.structure import Buffer
@@ -151,18 +151,3 @@ async def store(
     target = Target(account_id, mailbox_id, folder, "", b"", int(flags), keywords)
     (delivered,) = await deliver(rt, raw, examined, [target], received_at or rt.clock.now())
     return delivered
-
-
-async def store_notice(rt: Runtime, account_id: AccountId, mailbox_id: MailboxId, subject: str, text: str) -> Delivered:
-    """Put a message from this server itself into a mailbox's INBOX."""
-    mailbox = await rt.db.read(mailboxes.get, account_id, mailbox_id)
-    host = rt.config.hostname
-    draft = compose.Draft(
-        from_=Address("Restante", f"postmaster@{host}"),
-        to=(Address(mailbox.name, mailbox.address),),
-        subject=subject,
-        text=text,
-        date=rt.clock.now(),
-        headers=(("Auto-Submitted", "auto-generated"),),
-    )
-    return await store(rt, mailbox.account_id, mailbox.id, "INBOX", compose.compose(draft))

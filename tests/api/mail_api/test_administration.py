@@ -84,6 +84,11 @@ async def test_signup_limits(clock: ManualClock, client: Client) -> None:
     reply = await client.post(SIGNUP, data=form("ONE.com."))
     assert_refused(reply, 429, "RATE_LIMITED")
     assert reply.headers["retry-after"] == "3600"
+    for number, spelling in enumerate(("bücher.com", "BÜCHER.com", "xn--bcher-kva.com.")):
+        client.peer = f"203.0.113.{number}"
+        await client.post(SIGNUP, data=form(spelling, password="short"))
+    client.peer = "203.0.113.99"
+    assert_refused(await client.post(SIGNUP, data=form("Bücher.com")), 429, "RATE_LIMITED")
     client.peer = "198.51.100.1"
     for number in range(10):
         assert (await client.post(SIGNUP, data=form(f"d{number}.com", password="short"))).status == 400

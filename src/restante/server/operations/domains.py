@@ -23,6 +23,7 @@ def _domain_json(conn: ReadConn, domain: Domain) -> Json:
         "approved_at": naming.moment(domain.approved_at),
         "dns_status": domain.dns_status,
         "dns_checked_at": naming.moment(domain.dns_checked_at),
+        "dns_missing_since": naming.moment(domain.dns_missing_since),
         "dns_record": _proof(domain),
         "local": domain.is_local,
         "catch_all": None if catch_all is None else mailboxes.get(conn, domain.account_id, catch_all).address,
