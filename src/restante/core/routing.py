@@ -122,6 +122,3 @@ def _refusal(row: Row, size_bytes: int, is_account_full: bool) -> RestanteError 
     if is_account_full or (quota is not None and used + max(size_bytes, 1) > quota):
         return QuotaExceeded(f"The mailbox {address} is full.", code="over_quota")
     return None
-
-
-__all__ = ["Route", "is_local", "resolve"]

@@ -8,8 +8,8 @@ from restante.core.jobs import Job
 from restante.errors import NotFound
 from restante.runtime import Runtime
 
-BATCH = 200  # rows of one transaction: about 20 ms of the writer
-BATCHES_A_RUN = 500  # then the job ends and comes back: a run stays well inside its lease
+BATCH = 100  # rows of one transaction: some 20 ms of the writer
+BATCHES_A_RUN = 1000  # then the job ends and comes back: a run stays well inside its lease
 LISTED_AT_ONCE = 100
 
 _log = log.logger(__name__)
