@@ -328,7 +328,9 @@ def html(message: Message, raw: Buffer) -> str | None:
 
 def _joined(message: Message, raw: Buffer, kind: str) -> str | None:
     parts = [part for part, _ in _bodies(message) if part.content_type == kind]
-    return "\n".join(_texts(parts, raw, MAX_TEXT_BYTES)).replace("\r\n", "\n") if parts else None
+    if not parts:
+        return None
+    return "\n".join([one.replace("\r\n", "\n") for one in _texts(parts, raw, MAX_TEXT_BYTES)])
 
 
 def _texts(parts: Iterable[Part], raw: Buffer, limit: int) -> Iterator[str]:
