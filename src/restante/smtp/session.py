@@ -292,7 +292,7 @@ class Session(Connection):
         address = rcpt.recipient
         if "@" not in address:
             address = f"{address}@{self._port.settings.hostname}"
-        self._begin(self._route(transaction, address))
+        self._begin_at_once(self._route(transaction, address))
 
     async def _route(self, transaction: Transaction, address: str) -> None:
         counters = self._port.counters
@@ -406,7 +406,7 @@ class Session(Connection):
             else:
                 self._refuse(reply)
         else:
-            self._begin(self._receive(transaction, raw))
+            self._begin_at_once(self._receive(transaction, raw))
 
     async def _receive(self, transaction: Transaction, raw: Buffer) -> None:
         source = self._source(transaction)
