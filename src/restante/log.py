@@ -105,6 +105,7 @@ def configure(format: str = "auto", level: str = "info", stream: TextIO | None =
     for old in [one for one in root.handlers if isinstance(one, _Handler)]:
         root.removeHandler(old)
     root.addHandler(handler)
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nobody reads them, each costs
     root.setLevel(logging.WARNING)  # other people's libraries
     logging.getLogger("restante").setLevel(_LEVELS[level])
 

@@ -92,6 +92,7 @@ WITHOUT_ACCOUNT = {
     "accounts.list_accounts",
     # one message for recipients of several accounts: each target names its own
     "delivery.deliver",
+    "delivery.deliver_encoded",
     # for the operator, and for the standing jobs of the instance
     "contents.list_unused",
     "domains.find_by_name",

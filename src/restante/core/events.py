@@ -3,12 +3,12 @@
 The number comes from the account's counter row, taken inside the transaction: no reader ever sees n+1 before n.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import bindparam, insert, select, update
 
 from restante import clock
@@ -83,7 +83,7 @@ def record_all(conn: WriteConn, account_id: int, facts: Sequence[NewEvent], *, n
                 "version": VERSION,
                 "created_at": created_at,
                 "mailbox_id": fact.mailbox_id,
-                "body": json.dumps(fact.body, ensure_ascii=False, separators=(",", ":")),
+                "body": msgspec.json.encode(fact.body).decode(),
             }
             for number, fact in enumerate(facts, last - len(facts) + 1)
         ],
@@ -105,7 +105,7 @@ def list_after(conn: ReadConn, account_id: AccountId, after: EventNumber, limit:
             row.version,
             clock.from_micros(row.created_at),
             row.mailbox_id,
-            json.loads(row.body),
+            msgspec.json.decode(row.body),
         )
         for row in rows
     ]

@@ -44,10 +44,10 @@ def scope_terms(account_id: int, mailbox_id: int, folder_id: int) -> tuple[str, 
     return f"#a{account_id}", f"#m{account_id}.{mailbox_id}", f"#f{account_id}.{mailbox_id}.{folder_id}"
 
 
-def gram_terms(account_id: int, grams: Iterable[str]) -> str:
-    """The document of a vocabulary entry in ``grams``."""
+def gram_terms(account_id: int, term: str) -> str:
+    """The document of a vocabulary entry in ``grams``: its trigrams, its last two characters and its last one."""
     mark = f"{account_id}#"
-    return " ".join([mark + gram for gram in grams])
+    return " ".join({mark + term[i : i + 3] for i in range(len(term))})
 
 
 def _grams_match(account_id: int, text: str) -> str:

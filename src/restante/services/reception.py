@@ -3,6 +3,7 @@
 When ``receive`` returns the message is durable in every recipient's mailbox; when it raises, in none.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,7 @@ from datetime import datetime
 from restante import ids, log
 from restante.core.delivery import Delivered, Target
 from restante.core.routing import Route
-from restante.errors import Invalid, TooLarge
+from restante.errors import Invalid, NotFound, TooLarge, Unavailable
 from restante.mail import serialize
 from restante.mail.message import Message
 from restante.mail.structure import Buffer
@@ -18,7 +19,7 @@ from restante.runtime import Runtime
 from restante.services import storing
 
 _log = log.logger(__name__)
-_PLAIN = re.compile(r"[ -~]{1,400}")  # what may stand in a line without a closer look
+PLAIN_MAX = 900  # characters of trace headers that need no folding (RFC 5322 §2.1.1)
 _HOP = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _DELIVERED_TO = re.compile(rb"^delivered-to[ \t]*:[ \t]*([^\r\n]{1,998})", re.IGNORECASE | re.MULTILINE)
 
@@ -75,7 +76,10 @@ async def receive(rt: Runtime, envelope: Envelope, source: Source, raw: Buffer) 
         )
         for route in dict.fromkeys(envelope.recipients)
     ]
-    delivered = await storing.deliver(rt, raw, examined, targets, now)
+    try:
+        delivered = await storing.deliver(rt, raw, examined, targets, now)
+    except NotFound as error:  # removed since RCPT: on the next try RCPT says so, to that recipient alone
+        raise Unavailable("a recipient's mailbox is gone", code="recipient_gone") from error
     _log.info("received", id=receipt_id, peer=source.peer, bytes=len(raw), recipients=len(targets))
     return Receipt(receipt_id, tuple(delivered))
 
@@ -85,9 +89,10 @@ def trace_headers(envelope: Envelope, source: Source, route: Route, receipt_id: 
     protocol = f"{source.protocol} ({source.tls})" if source.tls else source.protocol
     whence = f"from {source.helo} ([{source.peer}])"
     where = f"by {source.hostname} with {protocol} id {receipt_id}"
-    whither = f"for <{route.address}>; {serialize.date(now)}"
+    whither = f"for <{route.address}>; {_date(now.replace(microsecond=0))}"
     sender, mailbox = f"<{envelope.sender}>", route.delivered_to
-    if all(_PLAIN.fullmatch(text) for text in (whence, where, whither, sender, mailbox)):
+    plain = f"{whence}{where}{whither}{sender}{mailbox}"
+    if plain.isascii() and plain.isprintable() and len(plain) < PLAIN_MAX:
         return (
             f"Return-Path: {sender}\r\nDelivered-To: {mailbox}\r\nReceived: {whence}\r\n\t{where}\r\n\t{whither}\r\n"
         ).encode("ascii")
@@ -96,6 +101,9 @@ def trace_headers(envelope: Envelope, source: Source, route: Route, receipt_id: 
         + serialize.trace_header("Delivered-To", mailbox)
         + serialize.trace_header("Received", f"{whence} {where} {whither}")
     )
+
+
+_date = functools.lru_cache(maxsize=4)(serialize.date)
 
 
 def _require_no_loop(rt: Runtime, raw: Buffer, parsed: Message, envelope: Envelope) -> None:

@@ -126,7 +126,8 @@ async def deliver(
             examined.size_bytes, examined.sha256, examined.structure, examined.raw, key, examined.folded
         )
         parts.append((account_id, content))
-    return await rt.db.write(delivery.deliver, parts, examined.summary, targets, received_at)
+    call = delivery.encode_call(parts, examined.summary, list(targets), received_at)
+    return delivery.decode_answer(await rt.db.write(delivery.deliver_encoded, call))
 
 
 async def store(

@@ -270,10 +270,10 @@ class Indexer:
                 continue
             account_id, mailbox_id, folder_id, folded = source
             texts.append((message_id, self._zip.compress(folded.encode("utf-8", "surrogatepass"))))
-            cut = words.terms(folded)
+            vocabulary, others = words.listed_terms(folded)
             scope = fulltext.scope_terms(account_id, mailbox_id, folder_id)
-            documents.append((message_id, " ".join([*scope, *cut.vocabulary, *cut.others])))
-            fresh.setdefault(account_id, set()).update(cut.vocabulary)
+            documents.append((message_id, " ".join([*scope, *vocabulary, *others])))
+            fresh.setdefault(account_id, set()).update(vocabulary)
         for account_id, terms in fresh.items():
             self._learn(account_id, terms)
         if documents:
@@ -301,7 +301,7 @@ class Indexer:
             "INSERT INTO terms (account_id, size, term) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING id, term",
             rows,
         )
-        grams = [(row[0], fulltext.gram_terms(account_id, words.trigrams(row[1]))) for row in list(new)]
+        grams = [(row[0], fulltext.gram_terms(account_id, row[1])) for row in list(new)]
         self._index.executemany("INSERT INTO grams (rowid, parts) VALUES (?, ?)", grams)
 
     def tidy(self) -> bool:
