@@ -24,6 +24,7 @@ BEFORE = 50  # of them in front of the hit
 CUT = "..."
 LIMIT_MAX = 1_000
 OFFSET_MAX = 100_000
+NEAR = 500  # characters on either side of a hit in which its snippet is looked for
 READABLE_MAX = 64 * 1024  # characters of its text that are looked through
 
 
@@ -33,6 +34,16 @@ class Hit:
 
     row: MessageRow
     snippet: str
+
+
+@dataclass(frozen=True, slots=True)
+class Results(Page[Hit]):
+    """A page of hits, and whether all candidates were looked at.
+
+    A query with punctuation may have more than can be: older messages are then left out, of ``total`` too.
+    """
+
+    is_complete: bool = True
 
 
 @scanning
@@ -45,7 +56,7 @@ def search(
     folder_id: FolderId | None,
     limit: int,
     offset: int = 0,
-) -> Page[Hit]:
+) -> Results:
     """Messages of the mailbox (or of one folder of it) with every word of ``text`` as a substring, newest first.
 
     ``total`` counts all hits. The index follows the commit by less than a second. Raises Invalid for a query, limit or
@@ -61,7 +72,7 @@ def search(
         rows = [row for row in rows if row.folder_id == folder_id]
     pieces = [piece.text for piece in query.pieces]
     total = found.total - (len(found.ids) - len(rows))
-    return Page(total, list(_hits(conn, account_id, rows, pieces)))
+    return Results(total, list(_hits(conn, account_id, rows, pieces)), found.is_complete)
 
 
 def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pieces: Sequence[str]) -> Iterator[Hit]:
@@ -70,7 +81,7 @@ def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pie
     c = tables.contents.c
     wanted = {row.content_id for row in missing}
     found = conn.execute(
-        select(c.id, c.size_bytes, c.structure, c.raw, c.folded).where(c.account_id == account_id, c.id.in_(wanted))
+        select(c.id, c.size_bytes, c.structure, c.raw, c.folded).where(c.account_id + 0 == account_id, c.id.in_(wanted))
     )
     contents = {item.id: item for item in found} if wanted else {}
     unzip = zstandard.ZstdDecompressor()
@@ -95,7 +106,28 @@ def _body(folded: str, preview: str) -> str:
 
 def excerpt(text: str, pieces: Sequence[str]) -> str | None:
     """At most ``SNIPPET`` characters of ``text`` around the first of ``pieces`` in it; None when none is there."""
-    plain = " ".join(text.split())
+    return _quick_excerpt(text, pieces) or _full_excerpt(" ".join(text.split()), pieces)
+
+
+def _quick_excerpt(text: str, pieces: Sequence[str]) -> str | None:
+    """As ``excerpt``, looking at the surroundings of the hit alone; None when this does not tell."""
+    lowered = text.lower()
+    if len(lowered) != len(text):
+        return None
+    places = [place for piece in pieces if (place := lowered.find(piece)) >= 0]
+    if not places:
+        return None
+    place = min(places)
+    start = max(place - NEAR, 0)
+    before = " ".join(text[start:place].split())
+    after = " ".join(text[place : place + NEAR].split())
+    if (start and len(before) < SNIPPET) or (place + NEAR < len(text) and len(after) < SNIPPET):
+        return None  # mostly white space
+    gap = " " if before and text[place - 1].isspace() else ""
+    return _cut(before + gap + after, len(before) + len(gap))
+
+
+def _full_excerpt(plain: str, pieces: Sequence[str]) -> str | None:
     folded = plain.lower() if plain.isascii() else words.fold(plain)
     places = [place for piece in pieces if (place := folded.find(piece)) >= 0]
     if not places:

@@ -7,11 +7,15 @@ vocabulary entry, its trigrams, each marked with the account.
 
 A condition of a query becomes an OR of vocabulary entries, at most ``EXPANSION_MAX`` of them, the shortest first and
 then by code point, whatever the engine. Exact pieces are counted by the index. Where a piece is only narrowed by the
-index, candidates are compared with the folded text, newest first, ``LOOKED_AT_MAX`` messages and ``LOOKED_AT_BYTES`` of
-compressed text at most: what lies beyond is not found, and ``Found.is_complete`` says so.
+index, candidates are compared with the folded text, newest first, ``LOOKED_AT_MAX`` messages, ``LOOKED_AT_BYTES`` of
+compressed text and ``LOOKED_AT_SECONDS`` at most: what lies beyond is not found, and ``Found.is_complete`` says so.
+
+Opening the entries of an OR costs as much as walking them, so the page is read first, ``PROBE`` hits at least: mostly
+that is all there are, and nothing is left to count.
 """
 
 import json
+import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +31,8 @@ if TYPE_CHECKING:  # the indexer imports this module and must stay small
 EXPANSION_MAX = 1_000  # vocabulary entries that stand for one condition
 LOOKED_AT_MAX = 5_000  # candidates compared with the text
 LOOKED_AT_BYTES = 24 << 20
+LOOKED_AT_SECONDS = 0.05
+PROBE = 500  # hits that are read rather than counted
 GROUP = 8  # FTS5 walks all children of an OR at each step: a tree of small groups is as much faster
 COMMON = 5_000  # vocabulary entries with one or two characters in them, from which on the list is read in order
 BATCH = 100
@@ -140,8 +146,10 @@ class _Search:
         candidates = self._in_long_runs(conditions, sure)
         if candidates:
             return self._merge(query, certain, candidates, limit, offset)
-        total = self._count(certain)
-        return Found(total, self._page(certain, limit, offset) if offset < total else [])
+        reach = max(limit + offset, PROBE)
+        ids = self._page(certain, reach, 0)
+        total = len(ids) if len(ids) < reach else self._count(certain)
+        return Found(total, ids[offset : offset + limit])
 
     def _in_long_runs(self, conditions: Sequence[Condition], sure: Sequence[str]) -> list[int]:
         """Messages where a condition may be met by a run that is too long for the vocabulary."""
@@ -174,14 +182,14 @@ class _Search:
         unzip = zstandard.ZstdDecompressor()
         sql = "SELECT id, folded FROM search.texts WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id DESC"
         hits: list[int] = []
-        size = 0
+        size, end = 0, time.monotonic() + LOOKED_AT_SECONDS
         for start in range(0, min(len(candidates), LOOKED_AT_MAX), BATCH):
             batch = candidates[start : min(start + BATCH, LOOKED_AT_MAX)]
             for message_id, folded in self._rows(sql, (json.dumps(batch),)):
                 size += len(folded)
                 if query.matches(unfold(unzip, folded)):
                     hits.append(message_id)
-            if size > LOOKED_AT_BYTES and start + BATCH < len(candidates):
+            if (size > LOOKED_AT_BYTES or time.monotonic() > end) and start + BATCH < len(candidates):
                 return hits, False
         return hits, len(candidates) <= LOOKED_AT_MAX
 
