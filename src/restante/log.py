@@ -5,7 +5,6 @@ tokens are never fields; the names in ``HIDDEN`` are blanked should one slip in.
 long values cut.
 """
 
-import json
 import logging
 import math
 import sys
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TextIO
+
+import msgspec
 
 HIDDEN = frozenset(
     {"authorization", "body", "credential", "cookie", "html", "password", "raw", "secret", "subject", "token"}
@@ -105,6 +106,7 @@ def configure(format: str = "auto", level: str = "info", stream: TextIO | None =
     for old in [one for one in root.handlers if isinstance(one, _Handler)]:
         root.removeHandler(old)
     root.addHandler(handler)
+    logging._srcfile = None  # the caller's place in the code: costs more than the rest
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nobody reads them, each costs
     root.setLevel(logging.WARNING)  # other people's libraries
     logging.getLogger("restante").setLevel(_LEVELS[level])
@@ -151,7 +153,7 @@ class JsonFormatter(logging.Formatter):
         line |= {(name if name not in line else f"{name}_"): value for name, value in fields.items()}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, allow_nan=False, default=str)
+        return msgspec.json.encode(line).decode()
 
 
 class TextFormatter(logging.Formatter):

@@ -60,7 +60,7 @@ class Delivered(NamedTuple):
     modseq: ModSeq
 
 
-_f, _b, _a = tables.folders.c, tables.mailboxes.c, tables.accounts.c
+_f, _b = tables.folders.c, tables.mailboxes.c
 
 _TAKE_UID = Prepared(
     update(tables.folders)
@@ -82,11 +82,6 @@ _COUNT_MAILBOX = Prepared(
     update(tables.mailboxes)
     .where(_b.account_id == bindparam("in_account"), _b.id == bindparam("in_mailbox"), _b.status != "removed")
     .values(used_bytes=_b.used_bytes + bindparam("more_bytes"), messages=_b.messages + 1)
-)
-_COUNT_ACCOUNT = Prepared(
-    update(tables.accounts)
-    .where(_a.id == bindparam("in_account"))
-    .values(used_bytes=_a.used_bytes + bindparam("more_bytes"))
 )
 _INSERT_MESSAGE = Prepared(
     insert(tables.messages)
@@ -122,8 +117,7 @@ def deliver(
             delivered = _deliver_one(conn, target, content_id, size, summary, micros)
             done.append(delivered)
             facts.append(_fact(delivered, target, summary, size))
-        _COUNT_ACCOUNT.run(conn, {"in_account": account_id, "more_bytes": total})
-        events.record_all(conn, account_id, facts, now=received_at)
+        events.record_all(conn, account_id, facts, now=received_at, more_bytes=total)
     return done
 
 

@@ -25,7 +25,10 @@ _e = tables.events.c
 _TAKE_NUMBERS = Prepared(
     update(tables.accounts)
     .where(tables.accounts.c.id == bindparam("in_account"))
-    .values(event_number=tables.accounts.c.event_number + bindparam("count"))
+    .values(
+        event_number=tables.accounts.c.event_number + bindparam("count"),
+        used_bytes=tables.accounts.c.used_bytes + bindparam("more_bytes"),
+    )
     .returning(tables.accounts.c.event_number)
 )
 _INSERT = Prepared(insert(tables.events))
@@ -66,9 +69,14 @@ def record(
     return record_all(conn, account_id, [NewEvent(type_, body, mailbox_id)], now=now)
 
 
-def record_all(conn: WriteConn, account_id: int, facts: Sequence[NewEvent], *, now: datetime) -> EventNumber:
-    """Write several events of one account; returns the number of the last."""
-    row = _TAKE_NUMBERS.row(conn, {"in_account": account_id, "count": len(facts)})
+def record_all(
+    conn: WriteConn, account_id: int, facts: Sequence[NewEvent], *, now: datetime, more_bytes: int = 0
+) -> EventNumber:
+    """Write several events of one account; returns the number of the last.
+
+    ``more_bytes`` is added to what the account uses, as its row is being changed anyway.
+    """
+    row = _TAKE_NUMBERS.row(conn, {"in_account": account_id, "count": len(facts), "more_bytes": more_bytes})
     if row is None:
         raise NotFound("no such account", code="account_not_found")
     last = int(row[0])

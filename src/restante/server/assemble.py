@@ -119,6 +119,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
         rt = _runtime(config, db, signals, pool, vault)
         first = await provisioning.first_run(rt)
         running = await stack.enter_async_context(parts.start(rt, db, sockets))
+        writer.calm_collector()
         on_ready(Ready(config, running.http, running.smtp, running.submission, first))
         return await _until_stopped(db)
 
