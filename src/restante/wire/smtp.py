@@ -239,7 +239,6 @@ def parse_bdat(rest: bytes) -> tuple[int, bool]:
 
 # --- the message ----------------------------------------------------------------------------------------------------
 
-_BARE_CR_OR_DOT = re.compile(rb"\r(?:[^\n]|\n\.)")
 _BARE_CR = re.compile(rb"\r(?!\n)")
 
 
@@ -262,14 +261,7 @@ class DataDecoder:
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Take the next chunk; return (decoded bytes of the message, what follows the end of it)."""
         data = self._held + data
-        # One pass finds the first dot line or bare CR; for most messages that is the terminator itself.
-        odd = _BARE_CR_OR_DOT.search(data)
-        if odd is None:
-            end = -1
-        elif data.startswith(TERMINATOR, odd.start()):
-            end, odd = odd.start(), None
-        else:
-            end = data.find(TERMINATOR, odd.start())
+        end = data.find(TERMINATOR)
         if end >= 0:
             self.finished = True
             body, rest = data[: end + 2], data[end + 5 :]
@@ -279,9 +271,9 @@ class DataDecoder:
         if not body:
             return b"", rest
         if not self.bare_newline:
-            bare_cr = odd is not None and _BARE_CR.search(body, odd.start()) is not None
-            self.bare_newline = bare_cr or body.count(b"\r") != body.count(b"\n")
-        if odd is not None:
+            pairs = body.count(b"\r\n")
+            self.bare_newline = body.count(b"\r") != pairs or body.count(b"\n") != pairs
+        if b"\r\n." in body:
             body = body.replace(b"\r\n.", b"\r\n")
         if not self._started:
             self._started = True
