@@ -25,6 +25,9 @@ _SIZE = re.compile(r"(\d{1,15})\s*(|[kmgt]?i?b?)", re.IGNORECASE)
 _SIZE_FACTORS = {"": 1, "k": KIB, "m": MIB, "g": 1024 * MIB, "t": 1024 * 1024 * MIB}
 _HOST = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}))*")
 
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
+_PREFIX = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,100}(/(?!\.)[A-Za-z0-9_.-]{1,100}){0,8}")
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used; its text is one line for people."""
@@ -90,6 +93,21 @@ def _check_networks(values: tuple[str, ...]) -> None:
 def _check_url(value: str) -> None:
     if value and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", value):
         raise ValueError("an address such as https://mail.example.com, or nothing")
+
+
+def _check_bucket(value: str) -> None:
+    if value and not _BUCKET.fullmatch(value):
+        raise ValueError("a bucket's name such as restante-mail (letters, digits, dots and hyphens)")
+
+
+def _check_prefix(value: str) -> None:
+    if value and not _PREFIX.fullmatch(value):
+        raise ValueError("a prefix such as mail or mail/blobs (letters, digits, `_`, `.`, `-`, a slash between words)")
+
+
+def _check_endpoint(value: str) -> None:
+    if value and not re.fullmatch(r"https?://[^\s/?#@]+/?", value):
+        raise ValueError("an address such as https://s3.example.com (no path), or nothing")
 
 
 def _check_hostname(value: str) -> None:
@@ -228,15 +246,38 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class S3:
+    """``[storage.s3]``"""
+
+    bucket: str = _setting("", "The bucket that keeps large messages; it must exist.", check=_check_bucket)
+    region: str = _setting("us-east-1", "Its region; most stores other than Amazon's take any.")
+    endpoint: str = _setting("", "The store's address; empty: Amazon's for the region.", check=_check_endpoint)
+    prefix: str = _setting("", "Put in front of every object's name.", check=_check_prefix)
+    access_key: str = _setting("", "Access key; empty: Amazon's usual sources (environment, role of the machine).")
+    secret_key: str = _setting("", "Secret key of that access key.", secret=True)
+    server_side_encryption: str = _setting(
+        "none", "Asked for with each object: `AES256` (SSE-S3), `aws:kms`, or `none` (what the bucket does by itself).",
+        choices=("none", "AES256", "aws:kms"),
+    )  # fmt: skip
+    path_style: bool = _setting(True, "Whether the bucket stands in the path; false: in the host name.")
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     """``[storage]``"""
 
     inline_bytes: int = _setting(
-        128 * KIB, "Messages up to so many compressed bytes live in the database, larger ones as files.", most=16 * MIB,
+        128 * KIB, "Messages up to so many compressed bytes live in the database, larger ones as blobs.", most=16 * MIB,
         least=0,
     )  # fmt: skip
     content_grace_seconds: int = _setting(3600, "How long bytes that no message needs are kept.", least=0)
     min_free_bytes: int = _setting(64 * MIB, "Mail is answered `try later` when the disk has less room.", least=0)
+    blobs: str = _setting(
+        "files",
+        "Where larger messages live: `files` in the data directory, or an `s3` bucket.",
+        choices=("files", "s3"),
+    )
+    s3: S3 = _section(S3, "The S3 bucket, when `blobs` is `s3`.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,6 +595,11 @@ def _check_pairs(config: Config) -> None:
         part = getattr(config, section)
         if bool(getattr(part, cert)) != bool(getattr(part, key)):
             raise ConfigError(f"{section}.{cert} and {section}.{key} go together: set both or none")
+    s3 = config.storage.s3
+    if bool(s3.access_key) != bool(s3.secret_key):
+        raise ConfigError("storage.s3.access_key and storage.s3.secret_key go together: set both or none")
+    if config.storage.blobs == "s3" and not s3.bucket:
+        raise ConfigError("storage.s3.bucket is needed when storage.blobs is s3")
 
 
 def render() -> str:

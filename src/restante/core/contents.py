@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from restante import clock
 from restante.errors import NotFound
@@ -126,7 +126,7 @@ def remove_unused(conn: WriteConn, account_id: AccountId, content_ids: Sequence[
     return sorted(keys - {row.blob_key for row in still})
 
 
-def is_blob_named(conn: ReadConn, account_id: AccountId, key: str) -> bool:
-    """Whether any content of the account keeps its bytes under ``key``."""
-    found = conn.execute(select(func.count()).where(_c.account_id == account_id, _c.blob_key == key)).scalar_one()
-    return bool(found)
+def list_unnamed(conn: ReadConn, account_id: AccountId, keys: Sequence[str]) -> list[str]:
+    """Those of the blob keys that no content of the account names."""
+    named = conn.execute(select(_c.blob_key).where(_c.account_id == account_id, _c.blob_key.in_(keys))).scalars().all()
+    return sorted(set(keys).difference(named))

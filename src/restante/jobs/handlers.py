@@ -2,17 +2,20 @@
 
 import asyncio
 import functools
+import itertools
 from collections.abc import Mapping
 from datetime import timedelta
 
 from restante.core import contents
 from restante.core.jobs import Job
+from restante.ids import AccountId
 from restante.jobs.worker import Handler
 from restante.runtime import Runtime
 from restante.services import domains, notices, removal
 
 SWEEP_ROWS = 200
 RECLAIM_PAGES = 2000
+ROW_FOLLOWS = timedelta(hours=1)  # a blob that no row names may still be on its way to one for so long
 
 
 async def sweep_contents(rt: Runtime, _job: Job) -> None:
@@ -28,8 +31,26 @@ async def sweep_contents(rt: Runtime, _job: Job) -> None:
     await rt.db.reclaim(RECLAIM_PAGES)
 
 
+async def sweep_blobs(rt: Runtime, _job: Job) -> None:
+    """Delete blobs that no row names: what a crash between the blob and its row left, and what was too young before."""
+    loop = asyncio.get_running_loop()
+    grace = timedelta(seconds=rt.config.storage.content_grace_seconds)
+    before = rt.clock.now() - max(grace, ROW_FOLLOWS)
+    listed = rt.blobs.list_all()
+    while page := await loop.run_in_executor(rt.pool, lambda: list(itertools.islice(listed, SWEEP_ROWS))):
+        by_account: dict[AccountId, list[str]] = {}
+        for blob in page:
+            if blob.stored_at < before:
+                by_account.setdefault(AccountId(int(blob.key.partition("/")[0])), []).append(blob.key)
+        for account_id, keys in by_account.items():
+            for key in await rt.db.read(contents.list_unnamed, account_id, keys):
+                delete = functools.partial(rt.blobs.delete, key, unless_put_since=before)
+                await loop.run_in_executor(rt.pool, delete)
+
+
 HANDLERS: Mapping[str, Handler] = {
     "sweep-contents": sweep_contents,
+    "sweep-blobs": sweep_blobs,
     "check-domains": domains.check_proofs,
     "expire-domains": removal.expire_unapproved,
     "purge-removed": removal.purge,
@@ -37,6 +58,7 @@ HANDLERS: Mapping[str, Handler] = {
 }
 PERIODIC: Mapping[str, timedelta] = {
     "sweep-contents": timedelta(minutes=5),
+    "sweep-blobs": timedelta(days=1),
     "check-domains": timedelta(minutes=10),
     "expire-domains": timedelta(hours=1),
     "purge-removed": timedelta(minutes=1),

@@ -23,6 +23,7 @@ from restante.server import listeners
 from restante.services import provisioning
 from restante.services.provisioning import FirstRun
 from restante.storage import indexer, writer
+from restante.storage.blobs.base import BlobStore
 from restante.storage.blobs.files import FileBlobs
 from restante.storage.database import Database
 from restante.storage.room import Room
@@ -65,11 +66,30 @@ def _fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def open_blobs(config: Config) -> BlobStore:
+    """The blob store that the settings name. Nothing is asked of it yet."""
+    match config.storage.blobs:
+        case "s3":
+            from restante.storage.blobs.s3 import S3Blobs  # its library is loaded only where it is used
+
+            return S3Blobs(config.storage.s3, SystemClock(), config.data_dir / "spool")
+        case _:
+            return FileBlobs(config.data_dir / "blobs")
+
+
+def _warn_of_blobs(blobs: BlobStore) -> None:
+    """Log what keeps the blob store from working. The server runs all the same: smaller messages need no blob."""
+    try:
+        blobs.check()
+    except Unavailable as error:
+        _log.warning("the blob store cannot be used; larger messages wait", why=error.message)
+
+
 def _runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoolExecutor, vault: Vault) -> Runtime:
     return Runtime(
         config=config,
         db=db,
-        blobs=FileBlobs(config.data_dir / "blobs"),
+        blobs=open_blobs(config),
         clock=SystemClock(),
         resolver=SystemResolver(),
         vault=vault,
@@ -117,6 +137,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
         indexer.prepare(config.data_dir)
         pool = stack.enter_context(ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work"))
         rt = _runtime(config, db, signals, pool, vault)
+        pool.submit(_warn_of_blobs, rt.blobs)
         first = await provisioning.first_run(rt)
         running = await stack.enter_async_context(parts.start(rt, db, sockets))
         writer.calm_collector()

@@ -2,16 +2,18 @@
 
 import asyncio
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import msgspec
 import zstandard
 
 from restante.core import contents, messages
 from restante.core.contents import StoredContent
-from restante.errors import Unavailable
+from restante.errors import NotFound, Unavailable
 from restante.ids import AccountId, ContentId, MessageId
 from restante.mail import message
-from restante.mail.message import Message
+from restante.mail.message import Attachment, Message
 from restante.mail.structure import Buffer
 from restante.runtime import Runtime
 
@@ -24,6 +26,18 @@ class Content:
 
     message: Message
     raw: Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """An attachment with bytes that its offsets point into: the whole message, or just its own encoded body."""
+
+    attachment: Attachment
+    raw: Buffer
+
+    def decoded(self) -> Iterator[bytes]:
+        """Its bytes as the sender attached them, in chunks."""
+        return message.decoded(self.attachment, self.raw)
 
 
 def unpack(stored: StoredContent) -> bytes:
@@ -57,6 +71,25 @@ async def content(rt: Runtime, account_id: AccountId, content_id: ContentId) -> 
     """A message's bytes and structure. Raises NotFound, Unavailable."""
     stored = await rt.db.read(contents.get, account_id, content_id)
     return Content(message.load(stored.structure), await received_bytes(rt, stored))
+
+
+async def attachment(rt: Runtime, account_id: AccountId, content_id: ContentId, index: int) -> Piece:
+    """One attachment's bytes; of a blob only these are read.
+
+    Raises NotFound(code="attachment_not_found"), NotFound and Unavailable of the store.
+    """
+    stored = await rt.db.read(contents.get, account_id, content_id)
+    found = message.load(stored.structure).attachments
+    if index >= len(found):
+        raise NotFound(f"There is no attachment {index}.", code="attachment_not_found")
+    one = found[index]
+    if stored.blob_key is None:
+        return Piece(one, await received_bytes(rt, stored))
+    loop = asyncio.get_running_loop()
+    encoded = await loop.run_in_executor(rt.pool, rt.blobs.open_range, stored.blob_key, one.start, one.end)
+    if len(encoded) != one.end - one.start:
+        raise Unavailable("the stored bytes are damaged; run `restante verify`", code="content_damaged")
+    return Piece(msgspec.structs.replace(one, start=0, end=len(encoded)), encoded)
 
 
 async def raw(rt: Runtime, account_id: AccountId, message_id: MessageId) -> bytes:

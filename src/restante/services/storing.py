@@ -120,8 +120,8 @@ async def deliver(
     for account_id in dict.fromkeys(target.account_id for target in targets):
         key = None
         if examined.raw is None:
-            key = f"{account_id}/{examined.sha256.hex()}"
-            await asyncio.get_running_loop().run_in_executor(rt.pool, rt.blobs.put, key, raw)
+            name = f"{account_id}/{examined.sha256.hex()}"
+            key = await asyncio.get_running_loop().run_in_executor(rt.pool, rt.blobs.put, name, raw)
         content = NewContent(
             examined.size_bytes, examined.sha256, examined.structure, examined.raw, key, examined.folded
         )

@@ -21,7 +21,7 @@ from restante.mail import message as mail
 from restante.mail.message import Attachment
 from restante.schema.connections import ReadConn
 from restante.services import retrieval
-from restante.services.retrieval import Content
+from restante.services.retrieval import Content, Piece
 
 OFF_LOOP_BYTES = 256 * 1024  # bodies of larger messages are decoded in a thread
 
@@ -84,11 +84,12 @@ async def get_attachment(call: Call) -> Stream:
     caller = await auth.require(call)
     query = schemas.query(call, shapes.FolderQuery)
     found = await call.rt.db.read(read_message, caller.principal, call.params, query.folder)
-    content = await retrieval.content(call.rt, found.mailbox.account_id, found.row.content_id)
-    attachment = _require_attachment(content, call.params["index"])
+    index = _attachment_index(call.params["index"])
+    piece = await retrieval.attachment(call.rt, found.mailbox.account_id, found.row.content_id, index)
+    attachment = piece.attachment
     name = (b"content-disposition", disposition(attachment.filename, attachment.index))
     headers = (name, *_DOWNLOAD_HEADERS)
-    return Stream(_chunks(attachment, content), attachment.size_bytes, media_type(attachment.content_type), headers)
+    return Stream(_chunks(piece), attachment.size_bytes, media_type(attachment.content_type), headers)
 
 
 def read_folders(conn: ReadConn, principal: Principal, address: str) -> tuple[Mailbox, list[Folder]]:
@@ -167,15 +168,14 @@ def other_headers(found: list[tuple[str, str]]) -> dict[str, str]:
     return {name: "\n".join(parts) for name, parts in values.items()}
 
 
-def _require_attachment(content: Content, text: str) -> Attachment:
+def _attachment_index(text: str) -> int:
     index = paging.number(text)
-    attachments = content.message.attachments
-    if index is None or index >= len(attachments):
+    if index is None:
         raise NotFound(f"There is no attachment {text[:20]}.", code="attachment_not_found")
-    return attachments[index]
+    return index
 
 
-async def _chunks(attachment: Attachment, content: Content) -> AsyncIterator[bytes]:
-    for chunk in mail.decoded(attachment, content.raw):
+async def _chunks(piece: Piece) -> AsyncIterator[bytes]:
+    for chunk in piece.decoded():
         yield chunk
         await asyncio.sleep(0)  # others get their turn between two pieces

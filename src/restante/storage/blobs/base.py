@@ -1,4 +1,4 @@
-"""What a blob store is: four verbs over immutable, content-addressed bytes."""
+"""What a blob store is: its verbs over immutable, content-addressed bytes."""
 
 import mmap
 from collections.abc import Iterator
@@ -19,12 +19,21 @@ class BlobInfo:
 
 
 class BlobStore(Protocol):
-    """Keys are ``{account id}/{sha256 hex}``: equal bytes of one account are one blob. All calls may block."""
+    """A blob is put under ``{account id}/{sha256 hex}``: equal bytes of one account may share one. All calls may block.
 
-    def put(self, key: str, data: Buffer) -> None:
-        """Store ``data``; durable when it returns. Putting a key again only renews its ``stored_at``.
+    A key names the same bytes for ever. A row that names a put blob is committed within the grace time of contents;
+    until then, and as long as a row names it, nobody deletes it.
+    """
 
-        Raises Unavailable when the store does not take it.
+    def check(self) -> None:
+        """Raise Unavailable, with one line for people, when the store cannot be used as it is set."""
+        ...
+
+    def put(self, key: str, data: Buffer) -> str:
+        """Store ``data``, durable when it returns; gives the key for the row, which may say more than the one given.
+
+        Putting a key again renews it for ``delete``. Raises Unavailable when the store does not take it: then nothing
+        can be read under the key, or the whole of it.
         """
         ...
 
@@ -32,10 +41,17 @@ class BlobStore(Protocol):
         """The bytes, without reading them all where that is possible. Raises NotFound, Unavailable."""
         ...
 
+    def open_range(self, key: str, start: int, end: int) -> Buffer:
+        """The bytes from ``start`` up to ``end``, fewer where the blob ends before. Raises NotFound, Unavailable."""
+        ...
+
     def delete(self, key: str, *, unless_put_since: datetime) -> bool:
-        """Remove it, unless it was put after that moment; False when it stays or was not there."""
+        """Remove it, unless it may have been put after that moment; False when it stays or was not there.
+
+        Raises Unavailable. A blob that stays is taken by a later sweep, if nothing names it.
+        """
         ...
 
     def list_all(self) -> Iterator[BlobInfo]:
-        """Every blob, in no order."""
+        """Every blob, in no order. Raises Unavailable."""
         ...

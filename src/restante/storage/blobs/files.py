@@ -30,13 +30,17 @@ class FileBlobs:
         account, digest = match.groups()
         return self._root / account / digest[:2] / digest
 
-    def put(self, key: str, data: Buffer) -> None:
+    def check(self) -> None:
+        if self._root.exists() and not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+            raise Unavailable(f"the blob store cannot be used: {self._root} is not ours to write")
+
+    def put(self, key: str, data: Buffer) -> str:
         path = self._path(key)
         with self._lock, contextlib.suppress(OSError):  # whatever it is, writing it anew will say
             os.utime(path)
             _fsync(path)  # a put that was killed before its fsync may have left it
             _fsync(path.parent)
-            return
+            return key
         beside = path.with_name(f".{path.name}.{ids.new_uuid().hex}")
         try:
             self._make_folders(path.parent)
@@ -50,6 +54,7 @@ class FileBlobs:
             with contextlib.suppress(OSError):
                 beside.unlink()
             raise Unavailable(f"the blob store does not take writes: {error.strerror}", code="storage_full") from error
+        return key
 
     def _make_folders(self, folder: Path) -> None:
         missing = []
@@ -70,6 +75,9 @@ class FileBlobs:
             raise NotFound(f"the bytes of blob {key} are gone", code="blob_not_found") from error
         except OSError as error:
             raise Unavailable(f"the blob store cannot be read: {error.strerror}") from error
+
+    def open_range(self, key: str, start: int, end: int) -> Buffer:
+        return self.open(key)[start:end]
 
     def delete(self, key: str, *, unless_put_since: datetime) -> bool:
         path = self._path(key)
