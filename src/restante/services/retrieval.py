@@ -1,9 +1,11 @@
 """Retrieval: from rows back to bytes."""
 
 import asyncio
+import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
 import msgspec
 import zstandard
@@ -16,6 +18,9 @@ from restante.mail import message
 from restante.mail.message import Attachment, Message
 from restante.mail.structure import Buffer
 from restante.runtime import Runtime
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 OFF_LOOP_BYTES = 1 << 20  # larger rows are decompressed in a thread
 
@@ -58,12 +63,11 @@ def is_intact(stored: StoredContent, raw: Buffer) -> bool:
 
 
 async def received_bytes(rt: Runtime, stored: StoredContent) -> Buffer:
-    """The received bytes, from the row or from the blob store. Raises NotFound, Unavailable."""
-    loop = asyncio.get_running_loop()
+    """The received bytes, from the row or from the blob store. Raises Unavailable."""
     if stored.blob_key is not None:
-        return await loop.run_in_executor(rt.pool, rt.blobs.open, stored.blob_key)
+        return await _from_store(rt, rt.blobs.open, stored.blob_key)
     if stored.size_bytes > OFF_LOOP_BYTES:
-        return await loop.run_in_executor(rt.pool, unpack, stored)
+        return await asyncio.get_running_loop().run_in_executor(rt.pool, unpack, stored)
     return unpack(stored)
 
 
@@ -76,7 +80,7 @@ async def content(rt: Runtime, account_id: AccountId, content_id: ContentId) -> 
 async def attachment(rt: Runtime, account_id: AccountId, content_id: ContentId, index: int) -> Piece:
     """One attachment's bytes; of a blob only these are read.
 
-    Raises NotFound(code="attachment_not_found"), NotFound and Unavailable of the store.
+    Raises NotFound(code="attachment_not_found"), Unavailable.
     """
     stored = await rt.db.read(contents.get, account_id, content_id)
     found = message.load(stored.structure).attachments
@@ -85,11 +89,18 @@ async def attachment(rt: Runtime, account_id: AccountId, content_id: ContentId, 
     one = found[index]
     if stored.blob_key is None:
         return Piece(one, await received_bytes(rt, stored))
-    loop = asyncio.get_running_loop()
-    encoded = await loop.run_in_executor(rt.pool, rt.blobs.open_range, stored.blob_key, one.start, one.end)
-    if len(encoded) != one.end - one.start:
+    window = await _from_store(rt, rt.blobs.open_range, stored.blob_key, one.start, one.end)
+    if window.end - window.start != one.end - one.start:
         raise Unavailable("the stored bytes are damaged; run `restante verify`", code="content_damaged")
-    return Piece(msgspec.structs.replace(one, start=0, end=len(encoded)), encoded)
+    return Piece(msgspec.structs.replace(one, start=window.start, end=window.end), window.raw)
+
+
+async def _from_store(rt: Runtime, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a call of the blob store gives. A blob that a row names has to be there, so its absence is Unavailable."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(rt.pool, functools.partial(read, *args, **kwargs))
+    except NotFound as error:
+        raise Unavailable(f"{error.message}; run `restante verify`", code="content_missing") from error
 
 
 async def raw(rt: Runtime, account_id: AccountId, message_id: MessageId) -> bytes:

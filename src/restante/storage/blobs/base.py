@@ -18,6 +18,15 @@ class BlobInfo:
     stored_at: datetime  # when it was last put; aware UTC
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Some bytes of a blob: ``raw[start:end]``. There may be others around them."""
+
+    raw: Buffer
+    start: int
+    end: int
+
+
 class BlobStore(Protocol):
     """A blob is put under ``{account id}/{sha256 hex}``: equal bytes of one account may share one. All calls may block.
 
@@ -41,7 +50,7 @@ class BlobStore(Protocol):
         """The bytes, without reading them all where that is possible. Raises NotFound, Unavailable."""
         ...
 
-    def open_range(self, key: str, start: int, end: int) -> Buffer:
+    def open_range(self, key: str, start: int, end: int) -> Window:
         """The bytes from ``start`` up to ``end``, fewer where the blob ends before. Raises NotFound, Unavailable."""
         ...
 

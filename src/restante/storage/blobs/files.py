@@ -11,7 +11,7 @@ from pathlib import Path
 
 from restante import ids
 from restante.errors import NotFound, Unavailable
-from restante.storage.blobs.base import BlobInfo, Buffer
+from restante.storage.blobs.base import BlobInfo, Buffer, Window
 
 KEY = re.compile(r"\A(\d{1,19})/([0-9a-f]{64})\Z")
 
@@ -76,8 +76,9 @@ class FileBlobs:
         except OSError as error:
             raise Unavailable(f"the blob store cannot be read: {error.strerror}") from error
 
-    def open_range(self, key: str, start: int, end: int) -> Buffer:
-        return self.open(key)[start:end]
+    def open_range(self, key: str, start: int, end: int) -> Window:
+        raw = self.open(key)
+        return Window(raw, min(start, len(raw)), min(end, len(raw)))
 
     def delete(self, key: str, *, unless_put_since: datetime) -> bool:
         path = self._path(key)

@@ -28,7 +28,7 @@ from obstore.store import S3Store
 from restante import config
 from restante.clock import Clock
 from restante.errors import NotFound, Unavailable
-from restante.storage.blobs.base import BlobInfo, Buffer
+from restante.storage.blobs.base import BlobInfo, Buffer, Window
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -47,6 +47,8 @@ _DIGEST = "sha256"  # metadata of each object
 _FULL = re.compile(r"QuotaExceeded|StorageFull|InsufficientStorage|status code: 507")
 _NO_BUCKET = "NoSuchBucket"
 _REFUSED = re.compile(r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|status code: 40[13]\b")
+_REQUEST_REFUSED = re.compile(r"status code: 4\d\d")
+_CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _NO_CONDITIONS = re.compile(r"NotImplemented|status code: 501")
 _NO_RANGE = "status code: 416"
 
@@ -120,10 +122,11 @@ class S3Blobs:
             size_bytes = obstore.get(self._quick, path, options={"head": True}).meta["size"]
             return self._read(path, 0, size_bytes)
 
-    def open_range(self, key: str, start: int, end: int) -> Buffer:
+    def open_range(self, key: str, start: int, end: int) -> Window:
         path = self._path(key)
         with self._asking(key):
-            return self._read(path, start, end)
+            raw = self._read(path, start, end)
+            return Window(raw, 0, len(raw))
 
     def _path(self, key: str) -> str:
         if not _is_key(key):
@@ -204,6 +207,10 @@ class S3Blobs:
         refused = exceptions.PermissionDeniedError, exceptions.UnauthenticatedError
         if isinstance(error, refused) or _REFUSED.search(said):
             return Unavailable("the blob store refuses our credentials", code="blob_store_refused")
+        if _REQUEST_REFUSED.search(said):
+            named = _CODE.search(said)
+            why = f" ({named[1]})" if named else ""
+            return Unavailable(f"the blob store refuses a request{why}", code="blob_store_refused")
         self._paused_until = time.monotonic() + PAUSE_SECONDS
         return Unavailable("the blob store does not answer", code="blob_store_away")
 
