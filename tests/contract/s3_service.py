@@ -6,11 +6,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import obstore
+import requests
 from obstore.store import S3Store
 
 from restante.clock import Clock
@@ -29,24 +31,14 @@ class Service:
     access_key: str = "test-access"
     secret_key: str = "test-secret"
 
-    def settings(self, bucket: str, port: int | None = None, **more: str) -> S3:
+    def settings(self, bucket: str, port: int | None = None, **more: Any) -> S3:
         """Settings for a bucket, by way of another port when that is given."""
-        keys = {"access_key": self.access_key, "secret_key": self.secret_key}
-        return S3(bucket=bucket, endpoint=f"http://127.0.0.1:{port or self.port}", **(keys | more))
+        base = S3(bucket=bucket, access_key=self.access_key, secret_key=self.secret_key)
+        return replace(base, endpoint=f"http://127.0.0.1:{port or self.port}", **more)
 
     def make_bucket(self, bucket: str) -> None:
         """Make a bucket, by a signed ``PUT`` of nothing under the name of nothing."""
-        root = S3Store(
-            bucket,
-            endpoint=f"http://127.0.0.1:{self.port}",
-            access_key_id=self.access_key,
-            secret_access_key=self.secret_key,
-            client_options={"allow_http": True, "timeout": timedelta(seconds=20)},
-        )
-        import requests
-        from obstore import sign
-
-        signed = sign(root, "PUT", "", timedelta(minutes=1))
+        signed = obstore.sign(self.behind(bucket), "PUT", "", timedelta(minutes=1))
         answer = requests.put(signed, timeout=20)
         assert answer.status_code == 200, answer.text
 
@@ -60,7 +52,7 @@ class Service:
             client_options={"allow_http": True, "timeout": timedelta(seconds=20)},
         )
 
-    def blobs(self, bucket: str, clock: Clock, scratch: Path, port: int | None = None, **more: str) -> S3Blobs:
+    def blobs(self, bucket: str, clock: Clock, scratch: Path, port: int | None = None, **more: Any) -> S3Blobs:
         """Our store over a bucket."""
         return S3Blobs(self.settings(bucket, port, **more), clock, scratch)
 

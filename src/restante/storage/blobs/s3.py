@@ -50,6 +50,7 @@ _REFUSED = re.compile(r"AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|st
 _REQUEST_REFUSED = re.compile(r"status code: 4\d\d")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _NO_CONDITIONS = re.compile(r"NotImplemented|status code: 501")
+_STATUS = "status code:"
 _NO_RANGE = "status code: 416"
 
 
@@ -103,18 +104,27 @@ class S3Blobs:
                 max_concurrency=UPLOADS,
             )  # fmt: skip
             return
-        if self._conditional:
-            try:
-                obstore.put(self._bulk, path, view, attributes=about, mode="create", use_multipart=False)
-                return
-            except exceptions.AlreadyExistsError:
-                if self._holds(path, digest, len(data)):
-                    return
-            except (exceptions.GenericError, exceptions.NotSupportedError) as error:
-                if not (isinstance(error, exceptions.NotSupportedError) or _NO_CONDITIONS.search(str(error))):
-                    raise
-                self._conditional = False
+        if self._conditional and self._create(path, digest, view):
+            return
         obstore.put(self._bulk, path, view, attributes=about, use_multipart=False)
+
+    def _create(self, path: str, digest: str, view: memoryview) -> bool:
+        """Put on the condition that nothing has that name; False: put without it, which does no harm."""
+        started = time.monotonic()
+        try:
+            obstore.put(self._bulk, path, view, attributes={_DIGEST: digest}, mode="create", use_multipart=False)
+            return True
+        except exceptions.AlreadyExistsError:
+            return self._holds(path, digest, len(view))
+        except exceptions.NotSupportedError:
+            self._conditional = False
+        except exceptions.GenericError as error:
+            said = str(error)
+            if _NO_CONDITIONS.search(said):
+                self._conditional = False
+            elif _STATUS in said or time.monotonic() - started > AWAY_SECONDS / 2:
+                raise  # only a connection cut early is tried again: the library does not, for it cannot know our bytes
+        return False
 
     def open(self, key: str) -> Buffer:
         path = self._path(key)
