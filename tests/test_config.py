@@ -173,3 +173,38 @@ def test_sizes_refuse(text: str) -> None:
 
 def test_config_holds_the_defaults() -> None:
     assert Config().limits.login.failures_per_peer_per_minute == 20
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"storage.blobs": "s3"}, "storage.s3.bucket is needed when storage.blobs is s3"),
+        ({"storage.blobs": "tape"}, "one of files, s3"),
+        ({"storage.s3.bucket": "a/b"}, "a bucket's name"),
+        ({"storage.s3.bucket": "x"}, "a bucket's name"),
+        ({"storage.s3.prefix": "/mail"}, "a prefix"),
+        ({"storage.s3.prefix": "mail/../other"}, "a prefix"),
+        ({"storage.s3.endpoint": "s3.example.com"}, "an address such as https://s3.example.com"),
+        ({"storage.s3.endpoint": "https://s3.example.com/bucket"}, "(no path)"),
+        ({"storage.s3.access_key": "AK"}, "go together"),
+        ({"storage.s3.secret_key": "hush-hush"}, "go together"),
+        ({"storage.s3.server_side_encryption": "rot13"}, "one of none, AES256, aws:kms"),
+    ],
+)
+def test_what_is_wrong_with_s3_is_said_in_one_line(given: dict[str, str], said: str) -> None:
+    with pytest.raises(config.ConfigError) as error:
+        config.load(given, {})
+    assert said in str(error.value)
+    assert "hush" not in str(error.value)
+
+
+def test_s3_settings() -> None:
+    environ = {
+        "RESTANTE_STORAGE_BLOBS": "s3",
+        "RESTANTE_STORAGE_S3_BUCKET": "mail",
+        "RESTANTE_STORAGE_S3_PREFIX": "a/b",
+    }
+    keys = {"RESTANTE_STORAGE_S3_ACCESS_KEY": "AK", "RESTANTE_STORAGE_S3_SECRET_KEY": "hush-hush"}
+    found = config.load({}, environ | keys)
+    assert (found.storage.blobs, found.storage.s3.prefix, found.storage.s3.path_style) == ("s3", "a/b", True)
+    assert "hush" not in repr(found)

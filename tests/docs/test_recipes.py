@@ -32,8 +32,9 @@ def test_blob_store() -> None:
     key = "1/" + "a" * 64
     with pytest.raises(errors.NotFound):
         store.open(key)
-    store.put(key, b"bytes")
-    store.put(key, b"bytes")
+    store.check()
+    assert store.put(key, b"bytes") == store.put(key, b"bytes") == key
+    assert store.open_range(key, 2, 99).raw[2:] == b"tes"
     assert store.open(key)[:] == b"bytes"
     (info,) = store.list_all()
     assert (info.key, info.size_bytes) == (key, 5)
