@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import os
 import random
+import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -14,6 +16,7 @@ import pytest
 from sqlalchemy import func, select
 
 from restante.clock import ManualClock
+from restante.config import Config
 from restante.core import folders, jobs, messages
 from restante.core.mailboxes import Mailbox
 from restante.errors import Unavailable
@@ -25,6 +28,7 @@ from restante.net import certificates
 from restante.runtime import Runtime
 from restante.schema import tables
 from restante.schema.connections import ReadConn
+from restante.server import assemble
 from restante.services import retrieval, storing
 from restante.smtp.port import Settings
 from restante.smtp.server import Listener, serve
@@ -108,6 +112,21 @@ def mend(site: Site, how: str) -> None:
     site.proxy.mode = "pass"
     site.proxy.cut_all()
     time.sleep(s3.PAUSE_SECONDS)
+
+
+@pytest.mark.parametrize("bucket_is_there", [True, False])
+async def test_the_settings_choose_the_store(
+    moto: Service, bucket: str, config: Config, bucket_is_there: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server whose bucket is missing says so once, and runs."""
+    settings = moto.settings(bucket if bucket_is_there else "missing")
+    chosen = replace(config, storage=replace(config.storage, blobs="s3", s3=settings, inline_bytes=1000))
+    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    running = asyncio.create_task(assemble.run_server(chosen, lambda _: ready.set_result(None)))
+    await asyncio.wait_for(ready, 60)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await asyncio.wait_for(running, 60) == 0
+    assert ("the blob store cannot be used" in caplog.text) is not bucket_is_there
 
 
 OUTAGES = ["refuse", "stall", "reset", "full"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import obstore
 import pytest
 
+from restante import config
 from restante.clock import ManualClock
 from restante.errors import NotFound, Unavailable
 from restante.storage.blobs import s3
@@ -182,6 +183,18 @@ def test_what_the_store_answers_is_told_in_our_words(
     assert (error.code, word in error.message) == (code, True), error.message
     assert "test-secret" not in error.message
     assert s3_service.paths(moto.behind(bucket)) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "path_style", "made"),
+    [
+        ("https://s3.example.com", True, "https://s3.example.com"),
+        ("https://s3.example.com/", False, "https://mail.s3.example.com"),
+        ("http://127.0.0.1:9000", True, "http://127.0.0.1:9000"),
+    ],
+)
+def test_where_requests_go(given: str, path_style: bool, made: str) -> None:
+    assert s3.endpoint(config.S3(bucket="mail", endpoint=given, path_style=path_style)) == made
 
 
 def test_a_bucket_that_is_not_there(moto: Service, clock: ManualClock, tmp_path: Path) -> None:

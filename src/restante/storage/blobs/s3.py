@@ -5,8 +5,8 @@ only, a delete takes objects of days that are long over only: so nobody deletes 
 name, without a lock between nodes and however late a request arrives (docs/decisions/0007-s3-blobs.md).
 
 Every request ends: a store that is away costs ``AWAY_SECONDS``, one that stalls in the middle of a transfer
-``TRANSFER_SECONDS``. After that it is not asked for ``PAUSE_SECONDS``, so that a store that is down does not hold all
-threads of the pool.
+``TRANSFER_SECONDS`` (twice that in an upload of parts, which has to be called off). After that it is not asked for
+``PAUSE_SECONDS``, so that a store that is down does not hold all threads of the pool.
 """
 
 import contextlib
@@ -264,7 +264,7 @@ def _client(settings: config.S3, request_seconds: int) -> S3Store:
         "disable_bulk_delete": True,  # not every store has it, and it is not retried
     }
     if settings.endpoint:
-        given["endpoint"] = _endpoint(settings)
+        given["endpoint"] = endpoint(settings)
     if settings.access_key:
         given["access_key_id"] = settings.access_key
         given["secret_access_key"] = settings.secret_key
@@ -273,7 +273,7 @@ def _client(settings: config.S3, request_seconds: int) -> S3Store:
     return S3Store(settings.bucket, config=given, client_options=options, retry_config=retries)
 
 
-def _endpoint(settings: config.S3) -> str:
+def endpoint(settings: config.S3) -> str:
     """The address requests go to; with the bucket in the host name it has to say so itself."""
     parts = urlsplit(settings.endpoint)
     host = parts.netloc if settings.path_style else f"{settings.bucket}.{parts.netloc}"
