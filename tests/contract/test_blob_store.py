@@ -19,7 +19,7 @@ from restante.storage.blobs.files import FileBlobs
 from tests.contract import ceph
 from tests.contract.s3_service import Service
 
-STORES = ["files", "moto", *(["radosgw"] if ceph.PRESENT else [])]
+STORES = ["files", "moto", *([pytest.param("radosgw", marks=pytest.mark.slow)] if ceph.PRESENT else [])]
 LARGE = bytes(range(256)) * (70 << 10)  # 17.5 MiB: three parts, more than one piece
 
 

@@ -29,7 +29,7 @@ from restante.runtime import Runtime
 from restante.schema import tables
 from restante.schema.connections import ReadConn
 from restante.server import assemble
-from restante.services import retrieval, storing
+from restante.services import retrieval, storing, verification
 from restante.smtp.port import Settings
 from restante.smtp.server import Listener, serve
 from restante.storage.blobs import s3
@@ -245,3 +245,14 @@ async def test_bytes_that_nobody_names_go_when_their_day_is_over(site: Site, clo
     assert await retrieval.raw(site.rt, account, kept.message_id) == large("kept")
     assert len(await site.rt.db.read(folders.list_folders, account, box)) > 0
     assert left.endswith(f".{clock.now() - timedelta(days=2, hours=1, minutes=2):%Y%m%d}")
+
+
+async def test_verify_reads_the_bucket(site: Site) -> None:
+    await make_message(site.rt, site.bob, large())
+    orphan = site.rt.blobs.put(f"{site.bob.account_id}/{'0' * 64}", b"nobody's")
+    (reported,) = [one async for one in verification.verify(site.rt) if "ok" in one]
+    assert (reported["blobs"], reported["unreferenced_blobs"]) == (2, 1)
+    (path,) = [one for one in site.objects() if one != orphan]
+    obstore.delete(site.service.behind(site.bucket), path)
+    (reported,) = [one async for one in verification.verify(site.rt) if "ok" in one]
+    assert "bytes_missing" in [one["kind"] for one in reported["problems"]]

@@ -291,6 +291,7 @@ if ceph.PRESENT:
             made.service.make_bucket("mail")
             yield made
 
+    @pytest.mark.slow
     def test_what_a_durable_service_acknowledged_survives_its_death(
         cluster: Cluster, clock: ManualClock, tmp_path: Path
     ) -> None:
@@ -312,6 +313,7 @@ if ceph.PRESENT:
                 time.sleep(s3.PAUSE_SECONDS)
         assert [blobs.open(name)[:] for name in names] == [b"%d" % number * 1000 for number in range(20)] + [LARGE]
 
+    @pytest.mark.slow
     def test_wrong_credentials_and_a_full_bucket_of_a_real_service(
         cluster: Cluster, clock: ManualClock, tmp_path: Path
     ) -> None:
