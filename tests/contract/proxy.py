@@ -5,7 +5,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 CHUNK = 1 << 16
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
@@ -34,63 +34,65 @@ class Proxy:
         self.sent_down = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._listener = self._listen(0)
+        self._listen(0)
         self.port: int = self._listener.getsockname()[1]
 
-    def _listen(self, port: int) -> socket.socket:
-        listener = socket.create_server(("127.0.0.1", port))
-        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
-        return listener
+    def _listen(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._accepting = threading.Thread(target=self._accept, args=(self._listener,), daemon=True)
+        self._accepting.start()
 
     def refuse(self) -> None:
         """Nobody listens any more."""
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self._accepting.join(20)
         self.cut_all()
 
     def listen_again(self) -> None:
         """Back on the same port."""
-        self._listener = self._listen(self.port)
+        self._listen(self.port)
 
     def cut_all(self) -> None:
         """End every connection that is open, so that the next request makes a new one."""
         with self._lock:
-            for one in list(self._open):
-                _reset(one)
-            self._open.clear()
+            for one in self._open:
+                _cut(one)
 
     def close(self) -> None:
         """The end of it all."""
-        self._listener.close()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self.cut_all()
 
     def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
+        with listener, contextlib.suppress(OSError):
+            while True:
                 client, _ = listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                self._open.add(client)
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        try:
+        """One connection. Only this thread closes its sockets: a number that is free is taken by somebody else."""
+        with self._owned(client):
             if self.mode == "stall":
-                while client.recv(CHUNK):
-                    pass
+                _swallow(client)
                 return
-            with socket.create_connection(("127.0.0.1", self._target_port)) as server:
-                with self._lock:
-                    self._open.add(server)
+            with self._owned(socket.create_connection(("127.0.0.1", self._target_port))) as server:
                 down = threading.Thread(target=self._down, args=(server, client), daemon=True)
                 down.start()
-                self._up(client, server)
-                down.join(20)
-        except OSError:
-            pass
+                with contextlib.suppress(OSError):
+                    self._up(client, server)
+                down.join()
+
+    @contextlib.contextmanager
+    def _owned(self, one: socket.socket) -> Iterator[socket.socket]:
+        with self._lock:
+            self._open.add(one)
+        try:
+            yield one
         finally:
-            client.close()
+            with self._lock:
+                self._open.discard(one)
+                one.close()
 
     def _up(self, client: socket.socket, server: socket.socket) -> None:
         seen = 0
@@ -98,22 +100,19 @@ class Proxy:
             if b" HTTP/1.1\r\n" in data[:4096]:
                 self.heads.append(data[: data.find(b"\r\n\r\n")])
                 if self.mode == "stall":
-                    while client.recv(CHUNK):
-                        pass
-                    return
+                    _swallow(client)
+                    break
                 if self.mode == "answer" and self.answer_if in data:
                     self._drain(client, data)
                     client.sendall(self.answer)
                     client.shutdown(socket.SHUT_WR)
-                    _close_quietly(server)
-                    return
+                    break
             seen += len(data)
             if self._cuts("up", seen):
-                _reset(client)
-                _reset(server)
-                return
+                _cut(client)
+                break
             server.sendall(self.rewrite(data) if self.rewrite else data)
-        server.shutdown(socket.SHUT_WR)
+        _cut(server)
 
     def _drain(self, client: socket.socket, data: bytes) -> None:
         """Read the rest of a request's body: an answer in the middle of it would look like a reset."""
@@ -125,18 +124,15 @@ class Proxy:
 
     def _down(self, server: socket.socket, client: socket.socket) -> None:
         seen = 0
-        try:
+        with contextlib.suppress(OSError):
             while data := server.recv(CHUNK):
                 seen += len(data)
                 self.sent_down += len(data)
                 if self._cuts("down", seen):
-                    _reset(client)
-                    _reset(server)
+                    _cut(client)
                     return
                 client.sendall(data)
             client.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
 
     def _cuts(self, direction: str, seen: int) -> bool:
         with self._lock:
@@ -153,15 +149,14 @@ def http(status: str, code: str) -> bytes:
     return "\r\n".join((f"HTTP/1.1 {status}", *fields)).encode() + body
 
 
-def _reset(one: socket.socket) -> None:
-    try:
+def _cut(one: socket.socket) -> None:
+    """Wake whoever reads from it; when it is closed, its peer sees a reset."""
+    with contextlib.suppress(OSError):
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         one.shutdown(socket.SHUT_RD)
-    except OSError:
-        pass
-    _close_quietly(one)
 
 
-def _close_quietly(one: socket.socket) -> None:
+def _swallow(one: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        one.close()
+        while one.recv(CHUNK):
+            pass
