@@ -31,7 +31,7 @@ from restante.schema import fulltext
 
 MAIN = "restante.db"
 INDEX = "index.db"
-VERSION = f"3/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
+VERSION = f"4/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
 
 BATCH_ROWS = 500
 BATCH_BYTES = 16 << 20  # of messages as received
@@ -260,7 +260,7 @@ class Indexer:
             text = message.searchable(message.load(structure), self._unzip.decompress(raw, max_output_size=size))
         except Exception:  # noqa: BLE001 - no stored message may stop the index
             text = ""
-        return account, mailbox, folder, words.fold(text)
+        return account, mailbox, folder, words.fold_letters(text)
 
     def _write(self, found: dict[int, Source | None]) -> None:
         """Put documents in place (a value) or take them out (None); the caller commits."""
