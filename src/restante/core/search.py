@@ -82,7 +82,7 @@ def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pie
     c = tables.contents.c
     wanted = {row.content_id for row in missing}
     found = conn.execute(
-        select(c.id, c.size_bytes, c.structure, c.raw, c.folded).where(c.account_id + 0 == account_id, c.id.in_(wanted))
+        select(c.id, c.size_bytes, c.structure, c.raw, c.folded).where(c.account_id == account_id, c.id.in_(wanted))
     )
     contents = {item.id: item for item in found} if wanted else {}
     unzip = zstandard.ZstdDecompressor()
