@@ -8,7 +8,7 @@ import zstandard
 
 from restante.core import contents, messages
 from restante.core.contents import StoredContent
-from restante.errors import Unavailable
+from restante.errors import NotFound, Unavailable
 from restante.ids import AccountId, ContentId, MessageId
 from restante.mail import message
 from restante.mail.message import Message
@@ -44,10 +44,13 @@ def is_intact(stored: StoredContent, raw: Buffer) -> bool:
 
 
 async def received_bytes(rt: Runtime, stored: StoredContent) -> Buffer:
-    """The received bytes, from the row or from the blob store. Raises NotFound, Unavailable."""
+    """The received bytes, from the row or from the blob store. Raises Unavailable when they are damaged."""
     loop = asyncio.get_running_loop()
     if stored.blob_key is not None:
-        return await loop.run_in_executor(rt.pool, rt.blobs.open, stored.blob_key)
+        try:
+            return await loop.run_in_executor(rt.pool, rt.blobs.open, stored.blob_key)
+        except NotFound as error:  # the row is there, so this is damage, and no answer to "is there such a message"
+            raise Unavailable("the stored bytes are gone; run `restante verify`", code="content_damaged") from error
     if stored.size_bytes > OFF_LOOP_BYTES:
         return await loop.run_in_executor(rt.pool, unpack, stored)
     return unpack(stored)

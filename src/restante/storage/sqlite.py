@@ -98,7 +98,10 @@ class Reader:
     """One reading connection of one thread."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._conn = open_reader(data_dir)
+        try:
+            self._conn = open_reader(data_dir)
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            raise Unavailable(DAMAGED, code="storage_damaged") from error
         self._raw = raw(self._conn)
         self._deadline = 0.0
         self._raw.set_progress_handler(self._overdue, PROGRESS_STEPS)
