@@ -252,6 +252,8 @@ def test_the_process_follows_nudges_and_ends_with_its_input(store: Store) -> Non
     child = Child(store.data_dir)
     child.wait_for(1)
     store.add("apple pie")
+    for number in (signal.SIGTERM, signal.SIGINT):  # a stop that goes to the whole group: the server will end it
+        child.process.send_signal(number)
     child.nudge()
     child.wait_for(2)
     assert store.ids("apple") == [2, 1]
