@@ -168,7 +168,7 @@ class TextFormatter(logging.Formatter):
         parts += [f"{name}={_quoted(value)}" for name, value in _fields(record).items()]
         line = " ".join(parts)
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "".join(f"\n{escape(one)}" for one in self.formatException(record.exc_info).splitlines())
         return line
 
 

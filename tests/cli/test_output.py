@@ -1,6 +1,7 @@
 """What people read: sizes, tables, a progress bar only on a terminal."""
 
 import io
+import json
 import sys
 
 import pytest
@@ -54,3 +55,13 @@ def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", silent)
     output.Progress("quiet", quiet=True).show(1, 2)
     assert silent.getvalue() == ""
+
+
+def test_json_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"subject": "\x1b[2J\x9b31m\u202eevil\u2066\x7f", "name": "Zoë 中"}
+    output.as_json(value)
+    printed = capsys.readouterr().out
+    assert "Zoë 中" in printed
+    assert printed.rstrip("\n").replace("Zoë 中", "").isascii()
+    assert printed.rstrip("\n").isprintable()
+    assert json.loads(printed) == value

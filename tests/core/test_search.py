@@ -113,4 +113,7 @@ def test_excerpt_keeps_the_hit_inside() -> None:
         assert found is not None
         assert "Needle" in found
         assert len(found) <= search.SNIPPET
+    wide = "x" * 600 + " " * 600 + "Needle" + "\n" * 600 + "y" * 300
+    assert search.excerpt(wide, ["needle"]) == search.excerpt(" ".join(wide.split()), ["needle"])
+    assert search.excerpt("İ" * 700 + " Needle", ["needle"]) == "..." + "Needle"
     assert search.excerpt("nothing here", ["needle"]) is None

@@ -47,3 +47,24 @@ def test_one_ipv6_subscriber_counts_once() -> None:
     assert limit_key("2001:db8:0:1::5") == limit_key("2001:db8:0:1:ffff::9")
     assert limit_key("2001:db8:0:1::5") != limit_key("2001:db8:0:2::5")
     assert limit_key("::ffff:203.0.113.9") == limit_key("203.0.113.9") == "203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [
+        (b"localhost:8025", True),
+        (b"127.0.0.1:8025", True),
+        (b"[::1]:8025", True),
+        (b"buildbox", True),
+        (b"rebound.example", False),
+        (b"localhost.example:8025", False),
+        (b"192.0.2.1", False),
+    ],
+)
+def test_a_domain_as_host_is_no_loopback_caller(host: bytes, is_here: bool) -> None:
+    assert is_direct_loopback(scope("127.0.0.1"), {b"host": host}) is is_here
+
+
+@pytest.mark.parametrize("name", [b"forwarded", b"via", b"x-forwarded-proto", b"x-forwarded-host", b"cf-connecting-ip"])
+def test_whatever_a_proxy_adds_gives_it_away(name: bytes) -> None:
+    assert not is_direct_loopback(scope("127.0.0.1"), {b"host": b"localhost", name: b"x"})

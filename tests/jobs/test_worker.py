@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 
 from restante.clock import ManualClock
 from restante.core import jobs, messages
 from restante.core.jobs import Job
+from restante.errors import Unavailable
+from restante.jobs import worker as worker_module
 from restante.jobs.handlers import HANDLERS, PERIODIC
 from restante.jobs.worker import Handler, Worker
 from restante.runtime import Runtime
@@ -109,3 +113,28 @@ async def test_unused_bytes_go_after_the_grace_time(rt: Runtime, clock: ManualCl
     await worker.run_due()
     assert await rt.db.read(count, "contents") == 0
     assert list(rt.blobs.list_all()) == []
+
+
+async def test_a_store_that_fails_for_a_moment_does_not_end_the_worker(
+    rt: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "FAILED_SECONDS", 0.001)
+    failures = [RuntimeError("a bug"), Unavailable("the disk is full"), RuntimeError("again")]
+    write = rt.db.write
+
+    async def failing(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await write(fn, *args, **kwargs)
+
+    monkeypatch.setattr(rt.db, "write", failing)
+    done = asyncio.Event()
+
+    async def handle(_rt: Runtime, _job: Job) -> None:
+        done.set()
+
+    running = asyncio.create_task(Worker(rt, {"standing": handle}, {"standing": timedelta(hours=1)}).run())
+    await asyncio.wait_for(done.wait(), 10)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert not failures

@@ -182,3 +182,20 @@ def test_marks_stand_inside_words() -> None:
         folded = words.fold(f"क{mark}क")
         if len(folded) == 3 and folded[1] == mark:
             assert any(mark in term for term in words.words(folded)), hex(ord(mark))
+
+
+def test_the_short_way_to_fold_gives_what_the_long_way_gives() -> None:
+    checked = 0
+    for code in range(1, 0x3000):
+        text = f"a{chr(code)}b"
+        if words._UNCOMMON.search(text) is None:
+            long_way = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+            assert words.fold(text) == " ".join(long_way.split()), hex(code)
+            checked += 1
+    assert checked > 600
+
+
+def test_marks_of_typography_are_cut_away_like_other_punctuation() -> None:
+    text = words.fold("«Привет» – “hello… world” Ñandú’s 5€")
+    assert words.terms(text).vocabulary == {"привет", "hello", "world", "ñandú", "s", "5"}
+    assert words.terms(f"{text} 中").vocabulary == words.terms(text).vocabulary

@@ -144,6 +144,16 @@ def test_pages_and_totals(store: Store) -> None:
     assert store.ids("common")[0] == ids[-1]
 
 
+@pytest.mark.parametrize("probe", [1, 5, 25, 26, 100])
+def test_totals_are_counted_beyond_what_is_read(store: Store, monkeypatch: pytest.MonkeyPatch, probe: int) -> None:
+    monkeypatch.setattr(fulltext, "PROBE", probe)
+    ids = store.add(*[f"common word{n}" for n in range(25)])[::-1]
+    store.index()
+    for limit, offset in ((0, 0), (10, 0), (10, 20), (25, 0), (30, 0), (5, 100)):
+        found = fulltext.find(store.reader, Scope(1, 1), words.parse("common"), limit=limit, offset=offset)
+        assert (found.total, found.ids) == (25, ids[offset : offset + limit])
+
+
 def test_other_accounts_neither_match_nor_use_up_the_expansion(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fulltext, "EXPANSION_MAX", 5)
     store.add(*[f"pre{n}x" for n in range(50)], account=2, mailbox=2)
@@ -159,11 +169,14 @@ def test_other_accounts_neither_match_nor_use_up_the_expansion(store: Store, mon
 
 def test_an_expansion_takes_the_shortest_words_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fulltext, "EXPANSION_MAX", 3)
-    monkeypatch.setattr(fulltext, "COMMON", 4)
     b, c, a, d, e = store.add("bcat", "cat", "acat", "catalogue", "dcat")
     store.index()
-    for text in ("cat", "at", "t"):
-        assert store.ids(text) == sorted([c, a, b], reverse=True)
+    for walked in (0, 10_000):
+        monkeypatch.setattr(fulltext, "WALKED", walked)
+        for text in ("cat", "at", "t"):
+            assert store.ids(text) == sorted([c, a, b], reverse=True)
+            assert not store.find(text).is_complete
+    assert store.find("talo").is_complete
     assert store.ids("talo") == [d]
     assert store.ids("dcat") == [e]
 
@@ -186,6 +199,12 @@ def test_the_look_at_texts_is_bounded(store: Store, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(fulltext, "BATCH", 4)
     found = store.find("foo-bar")
     assert (found.total, found.is_complete) == (4, False)
+    monkeypatch.setattr(fulltext, "LOOKED_AT_BYTES", 1 << 20)
+    monkeypatch.setattr(fulltext, "LOOKED_AT_SECONDS", -1.0)
+    found = store.find("foo-bar")
+    assert (found.total, found.is_complete) == (4, False)
+    monkeypatch.setattr(fulltext, "BATCH", 12)
+    assert store.find("foo-bar").is_complete
 
 
 def test_folders_follow_moves(store: Store) -> None:

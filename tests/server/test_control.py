@@ -175,3 +175,19 @@ async def test_those_who_wait_are_told_when_the_server_stops(tmp_path: Path) -> 
     with pytest.raises(errors.Unavailable):
         await client.call("add", number=1)
     await client.close()
+
+
+async def test_a_frame_nested_without_end_ends_only_its_connection(
+    server: ControlServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(tmp_path / SOCKET_NAME))
+    data = b"\x91" * 50_000 + b"\xc0"
+    writer.write(struct.pack(">I", len(data)) + data)
+    await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    client = await ControlClient.connect(tmp_path)
+    assert client is not None
+    assert await client.call("add", number=1) == 2
+    await client.close()

@@ -14,7 +14,7 @@ from restante.services import exporting, importing
 
 
 def _read(path: Path) -> list[importing.Found]:
-    return [found for source in importing.plan(path) for found in importing.read(source)]
+    return [found for source in importing.plan(path) for found in importing.read(source, 1 << 20)]
 
 
 def _mbox(tmp_path: Path, data: bytes) -> list[importing.Found]:
@@ -207,3 +207,30 @@ def test_a_manifest_cannot_name_files_elsewhere(tmp_path: Path, file: str) -> No
     (out / "manifest.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(Invalid):
         importing.plan(out)
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.eml")
+    (tmp_path / "zero.eml").symlink_to("/dev/zero")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / "loop").symlink_to("..")
+    (tmp_path / "inner" / "one.eml").write_bytes(b"Subject: one\r\n\r\n")
+    assert [found.raw for found in _read(tmp_path)] == [b"Subject: one\r\n\r\n"]
+
+
+def test_a_manifest_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / importing.MANIFEST).write_text("[" * 100_000)
+    with pytest.raises(Invalid):
+        importing.plan(tmp_path)
+
+
+def test_of_a_message_over_the_limit_only_so_much_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.mbox"
+    with path.open("wb") as file:
+        file.write(b"From a@b Mon Jan  2 10:00:00 2023\r\nSubject: x\r\n\r\n")
+        file.truncate(200_000_000)
+    (source,) = importing.plan(path)
+    started = time.process_time()
+    (found,) = importing.read(source, 1000)
+    assert len(found.raw) == 1001
+    assert time.process_time() - started < 5

@@ -7,7 +7,9 @@ import apsw
 import pytest
 
 from restante.core import domains, mailboxes
+from restante.core import verification as core_verification
 from restante.core.mailboxes import Mailbox
+from restante.errors import Unavailable
 from restante.runtime import Runtime
 from restante.services import provisioning, storing, verification
 from restante.storage import indexer
@@ -143,3 +145,14 @@ async def test_an_index_about_to_be_made_anew_is_not_compared(rt: Runtime, mailb
     _damage(rt, "UPDATE state SET value = 0 WHERE key = 'watermark'", "index.db")
     _damage(rt, "DELETE FROM fts_docsize", "index.db")
     assert (await _verify(rt))["ok"] is True
+
+
+async def test_a_damaged_database_is_reported(rt: Runtime, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise Unavailable("the database is damaged", code="storage_damaged")
+
+    monkeypatch.setattr(core_verification, "check_messages", broken)
+    report = await _verify(rt)
+    assert not report["ok"]
+    assert [problem["kind"] for problem in report["problems"]] == ["database_damaged"]
+    assert report["contents"] == 6

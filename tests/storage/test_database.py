@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from restante.errors import Conflict, Unavailable
+from restante.schema import tables
+from restante.schema.connections import ReadConn
 from restante.storage import sqlite, writer
 from restante.storage.signals import Signals
-from restante.storage.writer import InProcessDatabase, ProcessDatabase
+from restante.storage.writer import DirectoryLock, InProcessDatabase, ProcessDatabase
 from tests.storage import sample
 
 AnyDatabase = ProcessDatabase | InProcessDatabase
@@ -170,3 +173,31 @@ def test_signal_handling_of_the_writer_is_the_fronts_business(tmp_path: Path) ->
     assert process.poll() is None
     ours.close()
     assert process.wait(5) == 0
+
+
+def _damage(path: Path, first: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(first)
+        file.write(b"\xa5" * (path.stat().st_size - first))
+
+
+async def test_damage_is_told_in_words(tmp_path: Path, signals: Signals) -> None:
+    db = InProcessDatabase(tmp_path, signals)
+    await db.close()  # the log goes into the file
+    db = InProcessDatabase(tmp_path, signals)
+    _damage(sqlite.main_path(tmp_path), 30 * 4096)
+    with pytest.raises(Unavailable) as caught:
+        await db.read(_everything)
+    await db.close()
+    assert caught.value.code == "storage_damaged"
+
+
+def _everything(conn: ReadConn) -> int:
+    return len([conn.execute(select(table)).all() for table in tables.metadata.sorted_tables])
+
+
+async def test_a_file_that_is_no_database_is_told_in_words(tmp_path: Path, signals: Signals) -> None:
+    sqlite.main_path(tmp_path).write_bytes(b"no database" * 1000)
+    with pytest.raises(Unavailable, match="not a database"):
+        InProcessDatabase(tmp_path, signals)
+    DirectoryLock(tmp_path).release()

@@ -77,6 +77,18 @@ def test_it_follows_adds_and_removals(store: Store) -> None:
     assert store.ids("green") == []
 
 
+def test_it_goes_on_after_a_rest(store: Store) -> None:
+    store.add("red apple")
+    follower = store.indexer()
+    follower.catch_up()
+    follower.rest()
+    store.add("green apple")
+    follower.catch_up()
+    follower.close()
+    assert store.ids("appl") == [2, 1]
+    assert vocabulary(store) == {(1, "red"), (1, "green"), (1, "apple")}
+
+
 def test_added_and_removed_in_one_batch(store: Store) -> None:
     ids = store.add("apple", "apple pie")
     store.remove(ids[0])
@@ -240,6 +252,8 @@ def test_the_process_follows_nudges_and_ends_with_its_input(store: Store) -> Non
     child = Child(store.data_dir)
     child.wait_for(1)
     store.add("apple pie")
+    for number in (signal.SIGTERM, signal.SIGINT):  # a stop that goes to the whole group: the server will end it
+        child.process.send_signal(number)
     child.nudge()
     child.wait_for(2)
     assert store.ids("apple") == [2, 1]

@@ -4,6 +4,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,58 +42,56 @@ class Rounds:
         self.refused += sum(load.refused.values()) + load.lost_connections
 
 
+PEERS = {"plain": "Postfix", "lean": "Postfix, nothing but its queue"}
+
+
 def run(options: Options) -> list[Table]:
     """20 connections and 1 connection, ``options.rounds`` rounds each of ``options.seconds``."""
     base = Path(tempfile.mkdtemp(prefix="restante-bench-", dir=options.directory))
     base.chmod(0o755)
     try:
-        with Server(base / "data") as server:
+        with Server(base / "data") as server, ExitStack() as stack:
+            peers: dict[str, postfix.Postfix] = {}
             try:
-                with postfix.running(base / "postfix") as peer:
-                    return [_measure(options, server, peer, count) for count in (20, 1)]
+                for kind in PEERS:
+                    peers[kind] = stack.enter_context(postfix.running(base / kind, kind))
             except postfix.Missing as missing:
                 say(f"no comparison: {missing}")
-                return [_measure(options, server, None, count) for count in (20, 1)]
+            return [_measure(options, server, peers, count) for count in (20, 1)]
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _measure(options: Options, server: Server, peer: postfix.Postfix | None, connections: int) -> Table:
-    ours, theirs = Rounds(), Rounds()
+def _measure(options: Options, server: Server, peers: dict[str, postfix.Postfix], connections: int) -> Table:
+    ours, theirs = Rounds(), {kind: Rounds() for kind in peers}
     seconds = options.seconds if connections > 1 else min(options.seconds, 20.0)
     for number in range(options.rounds):
         mails = Generator(number, run=f"c{connections}r").take(int(seconds * options.most_per_second))
-        sides = [_us, _them] if number % 2 == 0 else [_them, _us]
-        for side in sides:
-            side(server, peer, mails, connections, seconds, ours, theirs)
+        sides = ["restante", *peers]
+        turn = number % len(sides)
+        for side in sides[turn:] + sides[:turn]:
+            if side == "restante":
+                _us(server, mails, connections, seconds, ours)
+            else:
+                _them(side, peers[side], mails, connections, seconds, theirs[side])
     return _table(options, connections, seconds, ours, theirs)
 
 
-def _us(
-    server: Server, _peer: object, mails: list[Mail], connections: int, seconds: float, ours: Rounds, _theirs: Rounds
-) -> None:
+def _us(server: Server, mails: list[Mail], connections: int, seconds: float, ours: Rounds) -> None:
     load = uvloop.run(smtp_load.send(server.smtp, mails, connections=connections, seconds=seconds))
     ours.take(load, await_index(server.data_dir))
     say(f"  restante  {connections:>2} connections  {load.rate:7.0f}/s  index behind {ours.lags[-1]:.2f} s")
 
 
 def _them(
-    _server: object,
-    peer: postfix.Postfix | None,
-    mails: list[Mail],
-    connections: int,
-    seconds: float,
-    _ours: Rounds,
-    theirs: Rounds,
+    kind: str, peer: postfix.Postfix, mails: list[Mail], connections: int, seconds: float, theirs: Rounds
 ) -> None:
-    if peer is None:
-        return
     load = uvloop.run(smtp_load.send(peer.address, mails, connections=connections, seconds=seconds))
     queued = peer.queued()
     assert queued == load.accepted, f"Postfix acknowledged {load.accepted} and queued {queued}"
     peer.forget()
     theirs.take(load, 0.0)
-    say(f"  postfix   {connections:>2} connections  {load.rate:7.0f}/s")
+    say(f"  postfix   {connections:>2} connections  {load.rate:7.0f}/s  ({kind})")
 
 
 def await_index(data_dir: Path) -> float:
@@ -119,18 +118,20 @@ def _watermark(index: apsw.Connection) -> int:
     return int(index.execute("select value from state where key = 'watermark'").get)
 
 
-def _table(options: Options, connections: int, seconds: float, ours: Rounds, theirs: Rounds) -> Table:
+def _table(options: Options, connections: int, seconds: float, ours: Rounds, theirs: dict[str, Rounds]) -> Table:
     rows = [_row("Restante, answered", ours, ours.rates), _row("Restante, index caught up", ours, ours.rates_caught_up)]
+    rows += [_row(PEERS[kind], rounds, rounds.rates) for kind, rounds in theirs.items()]
+    promises = [("answered", 2.0, ours.rates), ("with the index caught up", 1.5, ours.rates_caught_up)]
+    if connections == 1:
+        promises = [("answered", 1.2, ours.rates)]
     targets = []
-    if theirs.rates:
-        rows.append(_row("Postfix", theirs, theirs.rates))
-        promises = [("answered", 2.0, ours.rates), ("with the index caught up", 1.5, ours.rates_caught_up)]
-        if connections == 1:
-            promises = [("answered", 1.2, ours.rates)]
-        for what, least, rates in promises:
-            ratio = statistics.median(a / b for a, b in zip(rates, theirs.rates, strict=True))
-            text = f"{what}: {ratio:.2f} times Postfix (median of {options.rounds} pairs; wanted: {least})"
-            targets.append(Target(text, ratio >= least))
+    for what, least, rates in promises if theirs else []:
+        ratio, lean = (
+            statistics.median(a / b for a, b in zip(rates, theirs[kind].rates, strict=True)) for kind in PEERS
+        )
+        pairs = f"medians of {options.rounds} pairs"
+        text = f"{what}: {ratio:.2f} times Postfix (wanted: {least}), {lean:.2f} times its bare queue; {pairs}"
+        targets.append(Target(text, ratio >= least))
     lag = statistics.median(ours.lags)
     note = f"{options.rounds} rounds of {seconds:.0f} s each; after the last answer the index was {lag:.2f} s behind."
     plural = "s" if connections > 1 else ""

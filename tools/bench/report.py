@@ -104,8 +104,10 @@ Measured by `./dev bench --write`, which wrote this page. Everything runs on one
 on the same cores as the server, so ratios say more than figures. Messages are made from the text of a corpus of real
 mail, each of them different, 2 to 20 KB, half of them under 7 KB, a sixth with an attachment; both servers get the
 same bytes, three steps a message (RFC 2920 pipelining), and only answers of 250 are counted. Both keep a message on
-disk (fsync) before they answer. Postfix puts it into its queue and does nothing more with it; Restante parses,
-compresses, files and indexes it. Rounds alternate; figures are medians of the rounds.
+disk (fsync) before they answer. Restante then has parsed it, compressed it, logged a line and put it into a mailbox;
+it indexes meanwhile. "Postfix" does its duties as Debian ships it, with logs and its queue manager, told to defer
+delivery; "nothing but its queue" is the same program with all of that off (`tools/bench/postfix.py`). Rounds alternate;
+figures are medians of the rounds.
 """
 
 

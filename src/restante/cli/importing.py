@@ -65,7 +65,7 @@ class _Import:
         try:
             for source in sources:
                 read = done
-                for found in importing.read(source):
+                for found in importing.read(source, self._limit):
                     await self._start(found)
                     read = min(read + len(found.raw), done + source.size_bytes)
                     self._progress.show(read, total, f"{self._report['imported']} messages")

@@ -1,6 +1,7 @@
 """What commands print: one JSON document, or aligned text for people."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 from restante.log import escape
 
 MAX_CELL = 60
+_STEERING = re.compile(r"[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # json leaves these as they are
 
 
 def as_json(value: Any) -> None:
-    """Print one JSON document on one line."""
-    print(json.dumps(value, ensure_ascii=False))
+    """Print one JSON document on one line; what could steer a terminal in it is escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    print(_STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], empty: str) -> None:

@@ -38,9 +38,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Results(Page[Hit]):
-    """A page of hits, and whether all candidates were looked at.
+    """A page of hits, and whether it had to leave any out, of ``total`` too.
 
-    A query with punctuation may have more than can be: older messages are then left out, of ``total`` too.
+    Older messages, where a query with punctuation has more candidates than may be looked at; those with longer words,
+    where too many words contain one of the query.
     """
 
     is_complete: bool = True
@@ -81,7 +82,7 @@ def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pie
     c = tables.contents.c
     wanted = {row.content_id for row in missing}
     found = conn.execute(
-        select(c.id, c.size_bytes, c.structure, c.raw, c.folded).where(c.account_id + 0 == account_id, c.id.in_(wanted))
+        select(c.id, c.size_bytes, c.structure, c.raw, c.folded).where(c.account_id == account_id, c.id.in_(wanted))
     )
     contents = {item.id: item for item in found} if wanted else {}
     unzip = zstandard.ZstdDecompressor()

@@ -5,6 +5,7 @@ such a proxy counts, since everything to its left is the client's own claim.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
@@ -13,7 +14,11 @@ from starlette.types import Scope
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_HOPS = 20
-FORWARDING = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
+FORWARDING = (
+    b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-server", b"forwarded", b"via",
+    b"x-real-ip", b"x-client-ip", b"true-client-ip", b"cf-connecting-ip",
+)  # fmt: skip
+_HERE = re.compile(rb"(?:127\.[0-9.]+|\[::1\]|[a-z0-9_-]+)?(?::[0-9]*)?", re.IGNORECASE)
 
 
 @lru_cache(maxsize=4096)
@@ -55,9 +60,14 @@ class Clients:
 
 
 def is_direct_loopback(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether the peer is this machine itself and not a proxy on it that speaks for somebody else."""
+    """Whether the peer is this machine itself, not a proxy on it or a browser led here by a name of somebody else.
+
+    A proxy tells by what it adds; one that adds nothing, and DNS rebinding, by a Host that is a domain name.
+    """
     found = _address((scope.get("client") or ("", 0))[0])
-    return found is not None and found.is_loopback and not any(name in headers for name in FORWARDING)
+    if found is None or not found.is_loopback or any(name in headers for name in FORWARDING):
+        return False
+    return _HERE.fullmatch(headers.get(b"host", b"")) is not None
 
 
 def limit_key(client: str) -> str:

@@ -1,6 +1,7 @@
 """The worker: claims due jobs in batches, runs them side by side, retries failures, sleeps until something is due."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -8,15 +9,16 @@ from datetime import timedelta
 from restante import ids, log
 from restante.core import jobs
 from restante.core.jobs import Job
-from restante.errors import Conflict, RestanteError
+from restante.errors import Conflict
 from restante.runtime import Runtime
-from restante.storage.signals import INSTANCE
+from restante.storage.signals import INSTANCE, Subscription
 
 Handler = Callable[[Runtime, Job], Awaitable[None]]
 
 BATCH = 20
 LEASE = timedelta(minutes=5)
 LONGEST_SLEEP_SECONDS = 60.0  # the clock may jump; look again now and then
+FAILED_SECONDS = 1.0  # between two tries when the queue itself cannot be used
 FIRST_RETRY = timedelta(seconds=10)
 LONGEST_RETRY = timedelta(hours=1)
 MAX_ERROR = 500  # characters kept of a failure
@@ -35,28 +37,31 @@ class Worker:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        for kind in self._periodic:
-            await self._rt.db.write(jobs.enqueue, None, kind, {}, now=self._rt.clock.now(), unique_key=kind)
+        is_planned = False
         with self._rt.signals.subscribe(INSTANCE) as changes:
             while True:
                 try:
-                    busy = await self.run_due()
-                except RestanteError as error:  # storage is away for the moment
-                    _log.warning("jobs not claimed", error=error.message)
-                    busy = False
-                    await asyncio.sleep(1)
-                if not busy:
-                    await self._sleep(changes.wait())
+                    if not is_planned:
+                        await self._plan()
+                        is_planned = True
+                    if not await self.run_due():
+                        await self._sleep(changes)
+                except Exception as error:  # noqa: BLE001 - storage is away for the moment, say; the worker stays
+                    _log.warning("worker_failed", error=f"{type(error).__name__}: {error}"[:MAX_ERROR])
+                    await asyncio.sleep(FAILED_SECONDS)
 
-    async def _sleep(self, change: Awaitable[None]) -> None:
+    async def _plan(self) -> None:
+        for kind in self._periodic:
+            await self._rt.db.write(jobs.enqueue, None, kind, {}, now=self._rt.clock.now(), unique_key=kind)
+
+    async def _sleep(self, changes: Subscription) -> None:
         due = await self._rt.db.read(jobs.next_run_at)
         pause = LONGEST_SLEEP_SECONDS
         if due is not None:
             pause = min(pause, max(0.0, (due - self._rt.clock.now()).total_seconds()))
-        try:
-            await asyncio.wait_for(change, pause)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):  # wait_for of Python 3.11 loses a cancellation that comes with a change
+                await changes.wait()
 
     async def run_due(self) -> bool:
         """Run one batch of what is due; False when nothing was."""

@@ -25,6 +25,7 @@ MAX_SEARCHABLE = 256 << 10  # characters
 MAX_SEARCHABLE_BYTES = 1 << 20  # encoded bytes of all body parts together read for searching
 PREVIEW_LENGTH = 200
 PREVIEW_BYTES = 64 << 10  # encoded bytes of all body parts together read for it
+FIRST_BYTES = 2 << 10  # of plain text: nearly always they hold enough
 MAX_RAW_FIELD = 32 << 10  # bytes of one header field kept for ENVELOPE
 
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
@@ -367,6 +368,11 @@ def _readable_parts(parts: list[Part], raw: Buffer, limit: int) -> Iterator[str]
 
 def preview(message: Message, raw: Buffer) -> str:
     """The first words of a message on one line, at most 200 characters."""
+    bodies = _bodies(message)
+    if bodies and bodies[0][0].content_type == "text/plain":
+        found = _first_words(readable(message, raw, FIRST_BYTES))
+        if len(found) >= PREVIEW_LENGTH - 1:  # a space at the cut is dropped
+            return found
     return _first_words(readable(message, raw, PREVIEW_BYTES))
 
 

@@ -225,8 +225,11 @@ def file_name(name: str | None) -> list[str]:
 
 
 def clean(text: str) -> str:
-    """Text as one line: controls and line separators become a space, lone surrogates U+FFFD, spaces at the ends go."""
-    return _UNSAFE.sub(" ", _without_surrogates(text)).strip(" ")
+    """Text as one line: controls and line separators become a space, lone surrogates U+FFFD, spaces at the ends go.
+
+    So do byte order marks: nobody sees them, and readers drop them where an encoded word begins.
+    """
+    return _UNSAFE.sub(" ", _without_surrogates(text).replace("\ufeff", "")).strip(" ")
 
 
 def well_formed(text: str) -> bytes:

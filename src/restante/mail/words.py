@@ -59,12 +59,12 @@ _RUNS = re.compile(rf"[\w{_MARKS}{_UNSPACED}]+")
 _ASCII_PUNCTUATION = bytes([i if chr(i).isalnum() or i >= 0x80 or chr(i) == "_" else 0x20 for i in range(256)])
 _BY_SCRIPT = re.compile(rf"([{_UNSPACED}]+)")
 _HAS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
-_STRANGE = re.compile(
-    "[^\x00-\x7f\u00df-\u00f6\u00f8-\u024f\u03ac-\u03ce\u0430-\u0481\u048a-\u052f]"
-)  # no plain letter
-_MARKS_IN_TEXT = re.compile(
-    "[\u00a1-\u00a9\u00ab-\u00b1\u00b6\u00b7\u00bb\u00bf\u2010-\u2023\u2026\u2039\u203a\u20ac]"
-)  # never in a word
+# The short way to cut a text: marks of typography (never in a word) become spaces; what then has no UTF-8 byte of
+# ``_STRANGE`` is ASCII and Latin and Cyrillic letters, apart from two signs.
+_TYPOGRAPHY = re.compile(
+    "[\u00a1-\u00a9\u00ab-\u00b1\u00b6\u00b7\u00bb\u00bf\u00d7\u00f7\u2010-\u2023\u2039\u203a\u20ac]"
+)
+_STRANGE = bytes([i for i in range(0xC0, 0x100) if i not in (*range(0xC3, 0xCA), 0xD0, 0xD1)])
 _ADDRESS_RUNS = re.compile(rf"(?:(?![{_UNSPACED}])[\w{_MARKS}@.+\-])+")
 _ASCII_ADDRESS_RUNS = re.compile(r"[a-z0-9_@.+\-]+")
 
@@ -90,11 +90,16 @@ def fold(text: str) -> str:
 
     Folding a folded text changes nothing. At most ``FOLDED_MAX`` characters come back (UAX #15, Unicode §3.13).
     """
+    return " ".join(fold_letters(text).split())
+
+
+def fold_letters(text: str) -> str:
+    """As ``fold``, but white space may stay as it is, which an index need not care about: no piece has any."""
     text = text[:FOLDED_MAX]
     if text.isascii():
-        return " ".join(text.replace("\x00", "").lower().split())
+        return text.replace("\x00", "").lower()
     if not _UNCOMMON.search(text):
-        return " ".join(text.casefold()[:FOLDED_MAX].split())
+        return text.casefold()[:FOLDED_MAX]
     if _UNWANTED.search(text):
         text = _SURROGATES.sub("\ufffd", _INVISIBLE.sub("", text))
     if max(map(len, text.split()), default=0) <= _CHUNK:
@@ -142,10 +147,14 @@ def terms(folded: str) -> Terms:
 def listed_terms(folded: str) -> tuple[list[str], set[str]]:
     """As ``terms``, with the vocabulary as a list that may have repetitions: cheaper for many texts together."""
     others: set[str] = set()
-    plain = folded if folded.isascii() else _MARKS_IN_TEXT.sub(" ", folded)
+    data = folded.encode("utf-8", "replace")
+    is_plain = True
+    if not folded.isascii():
+        if b"\xc2" in data or b"\xe2" in data or b"\xc3\x97" in data or b"\xc3\xb7" in data:
+            data = _TYPOGRAPHY.sub(" ", folded).encode("utf-8", "replace")
+        is_plain = len(data) == len(data.translate(None, _STRANGE))
     # Cutting at ASCII punctuation by a byte table and a split is three times as fast as one regular expression.
-    runs = plain.encode("utf-8", "replace").translate(_ASCII_PUNCTUATION).decode().split()
-    is_plain = plain.isascii() or not _STRANGE.search(plain)
+    runs = data.translate(_ASCII_PUNCTUATION).decode().split()
     if not is_plain or len(runs) > VOCABULARY_MAX or max(map(len, runs), default=0) > LONG_WORD:
         runs = _bounded(_split_scripts(dict.fromkeys(runs), others), others)
     if "@" in folded:
@@ -335,6 +344,7 @@ __all__ = [
     "Terms",
     "Where",
     "fold",
+    "fold_letters",
     "listed_terms",
     "parse",
     "terms",

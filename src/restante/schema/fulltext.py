@@ -5,10 +5,11 @@
 so a move puts the message in the queue again.) ``terms``: each account's vocabulary. ``grams``: FTS5, a document per
 vocabulary entry, its trigrams, each marked with the account.
 
-A condition of a query becomes an OR of vocabulary entries, at most ``EXPANSION_MAX`` of them, the shortest first and
-then by code point, whatever the engine. Exact pieces are counted by the index. Where a piece is only narrowed by the
-index, candidates are compared with the folded text, newest first, ``LOOKED_AT_MAX`` messages, ``LOOKED_AT_BYTES`` of
-compressed text and ``LOOKED_AT_SECONDS`` at most: what lies beyond is not found, and ``Found.is_complete`` says so.
+A condition of a query becomes an OR of vocabulary entries, at most ``EXPANSION_MAX`` of them (``SHORT_EXPANSION_MAX``
+for one or two characters), the shortest first and then by code point, whatever the engine. Exact pieces are counted by
+the index. Where a piece is only narrowed by the index, candidates are compared with the folded text, newest first,
+``LOOKED_AT_MAX`` messages, ``LOOKED_AT_BYTES`` of compressed text and ``LOOKED_AT_SECONDS`` at most. What lies beyond
+either bound is not found, and ``Found.is_complete`` says so.
 
 Opening the entries of an OR costs as much as walking them, so the page is read first, ``PROBE`` hits at least: mostly
 that is all there are, and nothing is left to count.
@@ -34,7 +35,8 @@ LOOKED_AT_BYTES = 24 << 20
 LOOKED_AT_SECONDS = 0.05
 PROBE = 500  # hits that are read rather than counted
 GROUP = 8  # FTS5 walks all children of an OR at each step: a tree of small groups is as much faster
-COMMON = 5_000  # vocabulary entries with one or two characters in them, from which on the list is read in order
+SHORT_EXPANSION_MAX = 100  # of one with one or two characters: these are in most entries
+WALKED = 30_000  # vocabulary entries looked at in their order for such a condition, before its trigrams are
 BATCH = 100
 FOLDED_BYTES = FOLDED_MAX * 4
 LONGEST = LONG_ADDRESS  # no vocabulary entry has more characters
@@ -75,7 +77,9 @@ _TESTS = {
     Where.ENDS: "instr(term || ' ', ? || ' ') > 0",
 }
 _BY_GRAMS = "SELECT term FROM search.grams g CROSS JOIN search.terms t ON t.id = g.rowid WHERE g.grams MATCH ? AND {} "
-_IN_ORDER = "SELECT term FROM search.terms WHERE account_id = ? AND {} "
+_IN_ORDER = (
+    "SELECT term FROM (SELECT term FROM search.terms WHERE account_id = ? ORDER BY size, term LIMIT ?) WHERE {} LIMIT ?"
+)
 _FIRST = "ORDER BY size, term LIMIT ?"
 
 
@@ -136,6 +140,7 @@ class _Search:
     def __init__(self, conn: "Connection", scope: Scope) -> None:
         self._cursor = conn.connection.cursor()
         self._scope = scope
+        self._is_capped = False  # whether more vocabulary entries met a condition than were taken
 
     def find(self, query: Query, limit: int, offset: int) -> Found:
         if not all(piece.is_exact for piece in query.pieces):
@@ -149,7 +154,7 @@ class _Search:
         reach = max(limit + offset, PROBE)
         ids = self._page(certain, reach, 0)
         total = len(ids) if len(ids) < reach else self._count(certain)
-        return Found(total, ids[offset : offset + limit])
+        return Found(total, ids[offset : offset + limit], not self._is_capped)
 
     def _in_long_runs(self, conditions: Sequence[Condition], sure: Sequence[str]) -> list[int]:
         """Messages where a condition may be met by a run that is too long for the vocabulary."""
@@ -168,6 +173,7 @@ class _Search:
         known = {row[0] for row in self._rows(sql, (match, json.dumps(candidates)))} if certain else set()
         more, is_complete = self._compare(query, [i for i in candidates if i not in known])
         ids = sorted([*self._page(certain, limit + offset, 0), *more], reverse=True)
+        is_complete = is_complete and not self._is_capped
         return Found(self._count(certain) + len(more), ids[offset : offset + limit], is_complete)
 
     def _find_by_text(self, query: Query, limit: int, offset: int) -> Found:
@@ -204,29 +210,26 @@ class _Search:
         parts = []
         for condition in piece.conditions:
             entries = self._expand(condition)
-            if len(entries) < EXPANSION_MAX:
+            if len(entries) < _most(condition):
                 parts.append(_any([*map(quote, entries), _all([_long(condition)])]))
         return _all(parts) if parts else None
 
     def _expand(self, condition: Condition) -> list[str]:
-        """Vocabulary entries for a condition, at most ``EXPANSION_MAX``, the shortest first, then by code point."""
+        """Vocabulary entries for a condition, at most ``_most`` of them, the shortest first, then by code point."""
         text, account_id = condition.text, self._scope.account_id
         if condition.where is Where.EQUAL:
             return [text]
         if len(text) > LONGEST:
             return []
-        test, grams = _TESTS[condition.where], _grams_match(account_id, text)
-        if len(text) < 3 and self._is_common(grams):  # then the beginning of the vocabulary has enough of them
-            sql = _IN_ORDER.format(test) + _FIRST
-            rows = self._rows(sql, (account_id, text, EXPANSION_MAX))
-        else:
-            sql = _BY_GRAMS.format(test) + _FIRST
-            rows = self._rows(sql, (grams, text, EXPANSION_MAX))
+        test, most = _TESTS[condition.where], _most(condition)
+        if len(text) < 3:  # the trigrams of many entries begin with it
+            rows = self._rows(_IN_ORDER.format(test), (account_id, WALKED, text, most))
+            if len(rows) == most:
+                self._is_capped = True
+                return [row[0] for row in rows]
+        rows = self._rows(_BY_GRAMS.format(test) + _FIRST, (_grams_match(account_id, text), text, most))
+        self._is_capped = self._is_capped or len(rows) == most
         return [row[0] for row in rows]
-
-    def _is_common(self, grams: str) -> bool:
-        sql = "SELECT count(*) FROM (SELECT 1 FROM search.grams WHERE grams MATCH ? LIMIT ?)"
-        return int(self._rows(sql, (grams, COMMON))[0][0]) >= COMMON
 
     def _rows(self, sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
         self._cursor.execute(sql, parameters)
@@ -245,6 +248,11 @@ class _Search:
             return []
         sql = "SELECT rowid FROM search.fts WHERE fts MATCH ? ORDER BY rowid DESC LIMIT ? OFFSET ?"
         return [row[0] for row in self._rows(sql, (self._scoped(expression), limit, offset))]
+
+
+def _most(condition: Condition) -> int:
+    """How many vocabulary entries may stand for it."""
+    return EXPANSION_MAX if len(condition.text) > 2 else min(SHORT_EXPANSION_MAX, EXPANSION_MAX)
 
 
 def _long(condition: Condition) -> str:

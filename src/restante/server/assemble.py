@@ -19,7 +19,7 @@ from restante.config import Config
 from restante.errors import Unavailable
 from restante.net.dns import SystemResolver
 from restante.runtime import Runtime
-from restante.server import listeners
+from restante.server import descriptors, listeners
 from restante.services import provisioning
 from restante.services.provisioning import FirstRun
 from restante.storage import indexer, writer
@@ -125,6 +125,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
     """
     make_data_dir(config.data_dir)
     vault = Vault.load(config.data_dir, config.secret_key)
+    descriptors.raise_limit(config)
     sockets = listeners.open_listeners(config)
     spawned = writer.spawn(config.data_dir)
     async with contextlib.AsyncExitStack() as stack:

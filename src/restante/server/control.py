@@ -99,7 +99,13 @@ class ControlServer:
                 await room.acquire()
                 try:
                     request = await _receive(reader, self._max_frame)
-                except (OSError, asyncio.IncompleteReadError, msgspec.DecodeError, errors.TooLarge) as error:
+                except (
+                    OSError,
+                    asyncio.IncompleteReadError,
+                    msgspec.DecodeError,
+                    errors.TooLarge,
+                    RecursionError,
+                ) as error:
                     _log.info("control connection ended", reason=str(error) or type(error).__name__)
                     request = None
                 if request is None:
@@ -148,7 +154,10 @@ class ControlClient:
         reader, writer = await asyncio.open_unix_connection(sock=opened)
         client = cls(reader, writer)
         greeting = await _receive(reader, 4096)
-        if greeting is None or greeting.get("protocol") != PROTOCOL:
+        if greeting is None:
+            await client.close()
+            raise errors.Unavailable(f"the server of {data_dir} is busy with other commands", code="server_busy")
+        if greeting.get("protocol") != PROTOCOL:
             await client.close()
             raise errors.Unavailable(f"the server of {data_dir} does not answer as version {__version__} does")
         client._pump = asyncio.create_task(client._distribute())

@@ -56,8 +56,17 @@ class IndexerProcess:
                 with contextlib.suppress(ValueError):
                     self._done = int(line)
             _log.warning("the indexer ended; starting another", exit_code=await process.wait())
+            await self._respawn()
+
+    async def _respawn(self) -> None:
+        while True:
             await asyncio.sleep(RESTART_SECONDS)
-            await self._spawn()
+            try:
+                await self._spawn()
+            except OSError as error:  # no memory or no file descriptors for the moment
+                _log.error("the indexer cannot be started", error=str(error))
+            else:
+                return
 
     async def _nudge(self) -> None:
         while True:
@@ -65,7 +74,8 @@ class IndexerProcess:
             self._changed.clear()
             process = self._process
             if process is not None and process.stdin is not None:
-                with contextlib.suppress(OSError):
+                # RuntimeError: uvloop's, for the pipe of a process that has just died
+                with contextlib.suppress(OSError, RuntimeError):
                     process.stdin.write(b"\n")
                     await process.stdin.drain()
             await asyncio.sleep(NUDGE_SECONDS)
@@ -75,8 +85,12 @@ class IndexerProcess:
             await asyncio.sleep(PRUNE_SECONDS)
             done = self._done
             if done > self._pruned:
-                await self._db.write(indexing.forget_done, done)
-                self._pruned = done
+                try:
+                    await self._db.write(indexing.forget_done, done)
+                except Exception as error:  # noqa: BLE001 - a full disk, say; the rows wait for the next round
+                    _log.warning("the index queue is not pruned", error=str(error))
+                else:
+                    self._pruned = done
 
     async def close(self) -> None:
         """Let the process finish what it is at, and end."""

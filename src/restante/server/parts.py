@@ -12,7 +12,7 @@ from restante.jobs.handlers import HANDLERS, PERIODIC
 from restante.jobs.worker import Worker
 from restante.net import certificates
 from restante.runtime import Runtime
-from restante.server import asgi, control, metrics
+from restante.server import asgi, control, descriptors, metrics
 from restante.server.indexing import IndexerProcess
 from restante.server.operations import OPERATIONS
 from restante.smtp import server as smtp_server
@@ -40,6 +40,7 @@ async def start(
         stack.push_async_callback(index.close)
         worker = asyncio.create_task(Worker(rt, HANDLERS, PERIODIC).run())
         stack.push_async_callback(_cancel, worker)
+        stack.push_async_callback(_cancel, asyncio.create_task(descriptors.watch()))
         largest = rt.config.smtp.limits.max_message_bytes + control.ENVELOPE
         commands = control.ControlServer(rt, OPERATIONS, rt.config.data_dir, largest)
         await commands.start()

@@ -15,7 +15,7 @@ from restante.core import accounts, verification
 from restante.core.contents import StoredContent
 from restante.core.messages import Flag
 from restante.core.verification import ContentCheck, FolderCheck
-from restante.errors import NotFound, Unavailable
+from restante.errors import Unavailable
 from restante.ids import AccountId, MessageId
 from restante.mail import message
 from restante.runtime import Runtime
@@ -73,6 +73,17 @@ class Report:
 async def verify(rt: Runtime, repair: bool = False) -> AsyncGenerator[dict[str, Any], None]:
     """Check everything; yields ``{"phase", "done", "total"}`` now and then, and the report last."""
     report = Report()
+    try:
+        async for progress in _walk(rt, report, repair):
+            yield progress
+    except Unavailable as error:
+        if error.code != "storage_damaged":
+            raise
+        report.add("database_damaged", 0, f"the walk ended early: {error.message}")
+    yield report.as_dict()
+
+
+async def _walk(rt: Runtime, report: Report, repair: bool) -> AsyncIterator[dict[str, Any]]:
     _, expected = await rt.db.read(verification.count_all)
     named: set[str] = set()
     for account in await rt.db.read(accounts.list_accounts):
@@ -86,7 +97,6 @@ async def verify(rt: Runtime, repair: bool = False) -> AsyncGenerator[dict[str, 
     await _check_blobs(rt, report, named)
     async for looked in _check_index(rt, report, repair):
         yield {"phase": "index", "done": looked, "total": expected}
-    yield report.as_dict()
 
 
 async def _check_contents(
@@ -122,7 +132,7 @@ async def _check_content(rt: Runtime, account_id: AccountId, check: ContentCheck
     stored = StoredContent(check.size_bytes, check.sha256, check.blob_key, check.structure, check.raw)
     try:
         raw = await retrieval.received_bytes(rt, stored)
-    except (NotFound, Unavailable) as error:
+    except Unavailable as error:
         if check.real_uses:  # bytes that no message uses may be on their way out
             report.add("bytes_missing", account_id, f"content {check.id}: {error.message}")
         return

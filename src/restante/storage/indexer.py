@@ -13,6 +13,7 @@ index and sweeps words that no message has any more. It imports no SQLAlchemy: i
 
 import argparse
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -30,15 +31,16 @@ from restante.schema import fulltext
 
 MAIN = "restante.db"
 INDEX = "index.db"
-VERSION = f"3/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
+VERSION = f"4/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
 
 BATCH_ROWS = 500
 BATCH_BYTES = 16 << 20  # of messages as received
 KNOWN_TERMS = 60_000  # in each of the two generations of words known to be in the vocabulary
-BATCH_SECONDS = 0.25  # at least so long between two batches: many small ones make many segments
-CHECKPOINT_SECONDS = 0.25
+BATCH_SECONDS = 0.3  # at least so long between two batches: many small ones make many segments
+CHECKPOINT_SECONDS = 0.5
 REPORT_SECONDS = 0.5
 IDLE_SECONDS = 2.0  # without nudges it looks by itself
+REST_SECONDS = 10.0  # after its last work it gives memory back
 MERGE_PAGES = 500
 SWEEP_TERMS = 300
 SWEEP_AFTER = 200  # removed messages
@@ -258,7 +260,7 @@ class Indexer:
             text = message.searchable(message.load(structure), self._unzip.decompress(raw, max_output_size=size))
         except Exception:  # noqa: BLE001 - no stored message may stop the index
             text = ""
-        return account, mailbox, folder, words.fold(text)
+        return account, mailbox, folder, words.fold_letters(text)
 
     def _write(self, found: dict[int, Source | None]) -> None:
         """Put documents in place (a value) or take them out (None); the caller commits."""
@@ -368,6 +370,14 @@ class Indexer:
                 os.close(fd)
         return watermark
 
+    def rest(self) -> None:
+        """Give back the memory that only speeds up the next batches."""
+        self._known, self._known_before = {}, {}
+        for conn in (self._index, self._main):
+            conn.execute("PRAGMA shrink_memory").fetchall()
+        with contextlib.suppress(AttributeError, OSError):  # a C library without it
+            ctypes.CDLL(None).malloc_trim(0)
+
     def checkpoint_main(self) -> None:
         """Move what readers allow of the main file's WAL into it, so that the writer never has to."""
         self._main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -379,6 +389,7 @@ class Process:
     def __init__(self, indexer: Indexer, nudges: int, progress: int) -> None:
         self._indexer, self._nudges, self._progress = indexer, nudges, progress
         self._checkpoint_at = self._report_at = self._batch_at = 0.0
+        self._rest_at: float | None = None
         self._reported = -1
         self._is_active = True
 
@@ -392,6 +403,7 @@ class Process:
             if worked:
                 self._is_active = True
                 self._batch_at = now + BATCH_SECONDS
+                self._rest_at = now + REST_SECONDS
             self._keep_house(now)
             if worked or self._indexer.is_rebuilding:
                 wait = 0.0 if self._indexer.is_rebuilding else max(0.0, self._batch_at - time.monotonic())
@@ -399,6 +411,9 @@ class Process:
                 wait = 0.0
             else:
                 wait = CHECKPOINT_SECONDS if self._is_active else IDLE_SECONDS
+                if self._rest_at is not None and now >= self._rest_at:
+                    self._rest_at = None
+                    self._indexer.rest()
 
     def _listen(self, seconds: float) -> bool:
         """Wait for a nudge; returns False at the end of input."""
@@ -443,7 +458,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Keeps the search index of a data directory up to date.")
     parser.add_argument("--data-dir", type=Path, required=True)
     data_dir: Path = parser.parse_args(arguments).data_dir
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server ends this process by closing its input
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the server ends us by closing our input
+        signal.signal(number, signal.SIG_IGN)
     indexer = Indexer(data_dir)
     try:
         Process(indexer, sys.stdin.fileno(), sys.stdout.fileno()).run()

@@ -1,5 +1,6 @@
 """Operations on messages: list, show, raw bytes."""
 
+import asyncio
 from typing import Any
 
 from restante.core import folders, messages, search
@@ -13,6 +14,7 @@ from restante.runtime import Runtime
 from restante.schema.connections import ReadConn
 from restante.server.operations import naming
 from restante.services import retrieval
+from restante.services.retrieval import Content
 
 Json = dict[str, Any]
 
@@ -97,8 +99,13 @@ async def message_show(rt: Runtime, mailbox: str, uid: int, folder: str = "INBOX
     """One message with its headers, text and attachments' names."""
     row, shown = await rt.db.read(_find_message, mailbox, folder, uid)
     found = await retrieval.content(rt, shown.pop("account_id"), row.content_id)
+    loop = asyncio.get_running_loop()  # a large message's text takes its time: others go on meanwhile
+    return shown | await loop.run_in_executor(rt.pool, _content_json, found)
+
+
+def _content_json(found: Content) -> Json:
     text = message.text(found.message, found.raw)
-    return shown | {
+    return {
         "cc": [_person(one) for one in found.message.cc],
         "headers": [[name, value] for name, value in message.headers(found.raw)],
         "text": None if text is None else text[:MAX_TEXT],
