@@ -100,7 +100,7 @@ async def _from_store(rt: Runtime, read: Callable[P, T], *args: P.args, **kwargs
     try:
         return await asyncio.get_running_loop().run_in_executor(rt.pool, functools.partial(read, *args, **kwargs))
     except NotFound as error:
-        raise Unavailable(f"{error.message}; run `restante verify`", code="content_missing") from error
+        raise Unavailable("the stored bytes are gone; run `restante verify`", code="content_missing") from error
 
 
 async def raw(rt: Runtime, account_id: AccountId, message_id: MessageId) -> bytes:
