@@ -82,7 +82,7 @@ WITHOUT_ACCOUNT = {
     "access.authenticate_token",
     "mailboxes.find_login",
     "mailboxes.targets",
-    "routing.is_local",
+    "routing.postmaster",
     "routing.resolve",
     "tokens.find_by_plain",
     "tokens.find_held",

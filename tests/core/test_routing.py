@@ -101,7 +101,6 @@ def test_claimed_domain_gets_nothing(conn: WriteConn, red: Tenant, now: datetime
         with pytest.raises(Forbidden) as caught:
             routing.resolve(conn, address)
         assert caught.value.code == "domain_inactive"
-    assert not routing.is_local(conn, "peer.example")
 
 
 def test_verified_without_approval_is_not_local(conn: WriteConn, red: Tenant, now: datetime) -> None:
@@ -111,7 +110,6 @@ def test_verified_without_approval_is_not_local(conn: WriteConn, red: Tenant, no
         routing.resolve(conn, "ceo@peer.example")
     domains.approve(conn, red.account.id, claimed.id, None, now)
     assert _to(conn, "ceo@peer.example") == ["ceo@peer.example"]
-    assert routing.is_local(conn, "peer.example")
 
 
 def test_losing_the_proof_stops_the_mail(conn: WriteConn, red: Tenant, now: datetime) -> None:
@@ -175,3 +173,22 @@ def test_internationalised_domain(conn: WriteConn, red: Tenant, now: datetime) -
     domains.add(conn, red.account.id, "bücher.example", now, dns_status="forced")
     mailboxes.create(conn, red.account.id, "jörg@bücher.example", now)
     assert _to(conn, "JÖRG@xn--bcher-kva.example") == ["jörg@xn--bcher-kva.example"]
+
+
+@pytest.mark.parametrize("address", ["postmaster@red.example", "Postmaster@RED.example"])
+def test_postmaster_without_a_mailbox_is_the_operator(
+    conn: WriteConn, red: Tenant, blue: Tenant, now: datetime, address: str
+) -> None:
+    with pytest.raises(NotFound):
+        routing.resolve(conn, address)
+    mailboxes.set_role(conn, blue.account.id, blue.mailbox.id, "admin", now)
+    (route,) = routing.resolve(conn, address)
+    assert (route.account_id, route.delivered_to) == (blue.account.id, blue.mailbox.address)
+    mailboxes.create(conn, red.account.id, "postmaster@red.example", now)
+    assert _to(conn, address) == ["postmaster@red.example"]
+
+
+def test_a_foreign_postmaster_is_not_ours(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    mailboxes.set_role(conn, red.account.id, red.mailbox.id, "admin", now)
+    with pytest.raises(Forbidden):
+        routing.resolve(conn, "postmaster@elsewhere.example")

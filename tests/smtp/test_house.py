@@ -134,6 +134,17 @@ async def test_only_our_own_mailboxes_take_mail(site: Site, login: str | None) -
     await client.quit()
 
 
+async def test_a_bare_postmaster_is_the_operator(site: Site) -> None:
+    """RFC 5321 §4.5.1: the one address without a domain, whatever domains there are."""
+    client = await connect(site.reception)
+    assert (await client.say("MAIL FROM:<x@elsewhere.test>")).startswith("250 ")
+    assert (await client.say("RCPT TO:<Postmaster>")).startswith("550 5.1.1")
+    await site.rt.db.write(mailboxes.set_role, site.ann.account_id, site.ann.id, "admin", site.rt.clock.now())
+    for address in ("Postmaster", "postmaster@mail.example.test", "postmaster@blue.test", "postmaster@red.test"):
+        assert (await client.say(f"RCPT TO:<{address}>")).startswith("250 2.1.5"), address
+    await client.quit()
+
+
 @pytest.mark.parametrize(
     ("login", "sender", "expected"),
     [

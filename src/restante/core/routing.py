@@ -15,6 +15,8 @@ from restante.schema import tables
 from restante.schema.connections import ReadConn
 from restante.schema.prepared import Prepared, Row
 
+POSTMASTER = "postmaster"
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -54,7 +56,12 @@ _BY_ADDRESS = Prepared(
     .where(_D.name == bindparam("domain"))
 )
 _BY_ID = Prepared(select(*_MAILBOX).where(_M.account_id == bindparam("account"), _M.id == bindparam("mailbox")))
-_DOMAIN = Prepared(select(_D.approved_at, _D.dns_status).where(_D.name == bindparam("domain")))
+_OPERATOR = Prepared(
+    select(_M.account_id, _M.id, _M.domain_id, _M.address)
+    .where(_M.role == "admin", _M.status == "active")
+    .order_by(_M.id)
+    .limit(1)
+)
 
 
 def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, ...]:
@@ -82,6 +89,8 @@ def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, .
     found = exact or [row[1:] for row in matched]
     if not found and catch_all is not None:
         found = _BY_ID.rows(conn, {"account": account_id, "mailbox": catch_all})
+    if not found and local == POSTMASTER:
+        return postmaster(conn, wanted)
     if not found:
         raise NotFound(f"There is no mailbox {wanted}.", code="mailbox_not_found")
     grown = used + max(size_bytes, 1)
@@ -99,10 +108,16 @@ def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, .
     return tuple(routes)
 
 
-def is_local(conn: ReadConn, domain: str) -> bool:
-    """Whether mail for a normalised domain name is ours: approved, and proved by DNS or forced by the operator."""
-    row = _DOMAIN.row(conn, {"domain": domain})
-    return row is not None and _is_local(row[0], row[1])
+def postmaster(conn: ReadConn, address: str) -> tuple[Route, ...]:
+    """Who takes mail for a postmaster that nobody made a mailbox for: the operator. Error: NotFound.
+
+    RFC 5321 §4.5.1: every domain that takes mail takes it for postmaster, and so does the server under its own name.
+    """
+    row = _OPERATOR.row(conn, {})
+    if row is None:
+        raise NotFound("There is no postmaster.", code="mailbox_not_found")
+    account_id, mailbox_id, domain_id, delivered_to = row
+    return (Route(AccountId(account_id), MailboxId(mailbox_id), DomainId(domain_id), address, delivered_to),)
 
 
 def _is_local(approved_at: int | None, dns_status: str) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from restante.core import routing
 from restante.core.access import Principal
 from restante.core.routing import Route
+from restante.errors import Forbidden
 from restante.services import authentication, reception
 from restante.smtp import submission
 from restante.smtp.backend import Backend, Envelope, Receipt, Source
@@ -34,7 +35,12 @@ class House:
         self._rt = rt
 
     async def route(self, address: str, size_bytes: int) -> tuple[Route, ...]:
-        return await self._rt.db.read(routing.resolve, address, size_bytes)
+        try:
+            return await self._rt.db.read(routing.resolve, address, size_bytes)
+        except Forbidden:
+            if address.lower() != f"{routing.POSTMASTER}@{self._rt.config.hostname}".lower():
+                raise
+        return await self._rt.db.read(routing.postmaster, address.lower())
 
     async def receive(self, envelope: Envelope, source: Source, raw: Buffer) -> Receipt:
         return await reception.receive(self._rt, envelope, source, raw)
