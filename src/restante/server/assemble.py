@@ -123,6 +123,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
 
     ``on_ready`` is called once, when every port answers. Raises what keeps the server from starting.
     """
+    stop = _stop_on_signals()
     make_data_dir(config.data_dir)
     vault = Vault.load(config.data_dir, config.secret_key)
     descriptors.raise_limit(config)
@@ -143,14 +144,18 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
         running = await stack.enter_async_context(parts.start(rt, db, sockets))
         writer.calm_collector()
         on_ready(Ready(config, running.http, running.smtp, running.submission, first))
-        return await _until_stopped(db)
+        return await _until_stopped(db, stop)
 
 
-async def _until_stopped(db: ProcessDatabase) -> int:
-    loop = asyncio.get_running_loop()
+def _stop_on_signals() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT, from now on: whoever reads that the server is ready may stop it at once."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+async def _until_stopped(db: ProcessDatabase, stop: asyncio.Event) -> int:
     died = asyncio.ensure_future(db.died())
     stopped = asyncio.ensure_future(stop.wait())
     await asyncio.wait((died, stopped), return_when=asyncio.FIRST_COMPLETED)
