@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from restante import log
+from restante import log, vault
 from restante.clock import SystemClock
 from restante.config import Config
 from restante.errors import Unavailable
@@ -22,7 +22,7 @@ from restante.runtime import Runtime
 from restante.server import descriptors, listeners
 from restante.services import provisioning
 from restante.services.provisioning import FirstRun
-from restante.storage import indexer, writer
+from restante.storage import indexer, sqlite, writer
 from restante.storage.blobs.base import BlobStore
 from restante.storage.blobs.files import FileBlobs
 from restante.storage.database import Database
@@ -58,6 +58,14 @@ def make_data_dir(data_dir: Path) -> None:
         raise Unavailable(f"cannot make the data directory {data_dir}: {error.strerror}") from error
 
 
+def _open_vault(config: Config) -> Vault:
+    """The instance secret; one that is missing beside existing data is made anew, and that is said."""
+    is_lost = not (config.secret_key or (config.data_dir / vault.FILE).exists())
+    if is_lost and sqlite.main_path(config.data_dir).exists():
+        _log.warning("secret key missing; a new one is made", file=str(config.data_dir / vault.FILE), lost="DKIM keys")
+    return Vault.load(config.data_dir, config.secret_key)
+
+
 def _fsync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -85,14 +93,14 @@ def _warn_of_blobs(blobs: BlobStore) -> None:
         _log.warning("the blob store cannot be used; larger messages wait", why=error.message)
 
 
-def _runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoolExecutor, vault: Vault) -> Runtime:
+def _runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoolExecutor, secrets: Vault) -> Runtime:
     return Runtime(
         config=config,
         db=db,
         blobs=open_blobs(config),
         clock=SystemClock(),
         resolver=SystemResolver(),
-        vault=vault,
+        vault=secrets,
         signals=signals,
         pool=pool,
         room=Room(config.data_dir, config.storage.min_free_bytes),
@@ -107,12 +115,12 @@ async def open_runtime(config: Config) -> AsyncIterator[Runtime]:
     """
     make_data_dir(config.data_dir)
     signals = Signals()
-    vault = Vault.load(config.data_dir, config.secret_key)
+    secrets = _open_vault(config)
     db = InProcessDatabase(config.data_dir, signals)
     indexer.prepare(config.data_dir)
     with ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work") as pool:
         try:
-            yield _runtime(config, db, signals, pool, vault)
+            yield _runtime(config, db, signals, pool, secrets)
         finally:
             await asyncio.get_running_loop().run_in_executor(pool, indexer.catch_up, config.data_dir)
             await db.close()
@@ -125,7 +133,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
     """
     stop = _stop_on_signals()
     make_data_dir(config.data_dir)
-    vault = Vault.load(config.data_dir, config.secret_key)
+    secrets = _open_vault(config)
     descriptors.raise_limit(config)
     sockets = listeners.open_listeners(config)
     spawned = writer.spawn(config.data_dir)
@@ -138,7 +146,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
         stack.push_async_callback(db.close)
         indexer.prepare(config.data_dir)
         pool = stack.enter_context(ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work"))
-        rt = _runtime(config, db, signals, pool, vault)
+        rt = _runtime(config, db, signals, pool, secrets)
         pool.submit(_warn_of_blobs, rt.blobs)
         first = await provisioning.first_run(rt)
         running = await stack.enter_async_context(parts.start(rt, db, sockets))
