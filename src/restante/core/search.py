@@ -60,7 +60,7 @@ def search(
 ) -> Results:
     """Messages of the mailbox (or of one folder of it) with every word of ``text`` as a substring, newest first.
 
-    ``total`` counts all hits. The index follows the commit, mostly within a second. Raises Invalid for a query, limit or
+    ``total`` counts all hits. The index follows, mostly within a second. Raises Invalid for a query, limit or
     offset beyond its bounds.
     """
     if not 0 <= offset <= OFFSET_MAX or not 0 <= limit <= LIMIT_MAX:

@@ -117,7 +117,8 @@ def _answer(numbers: list[int], outcomes: list[Outcome]) -> bytes:
 class _Groups:
     """Reads frames from the front and hands them out in groups: what is there, and under load what comes at once.
 
-    A commit costs as much as two functions: where several callers are at it, the short wait takes a third off the writer's work.
+    A commit costs as much as two functions: where several callers are at it, the short wait takes a third off the
+    writer's work.
     """
 
     def __init__(self, link: socket.socket) -> None:
