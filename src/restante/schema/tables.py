@@ -269,6 +269,92 @@ permissions = Table(  # grants of the Mail API's model: one user, one permission
     Column("created_at", BigInteger, nullable=False),
 )
 
+submissions = Table(  # one message that a user of ours (or this server) sends; its bytes are a row of contents
+    "submissions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("public_id", LargeBinary, nullable=False),  # 16 bytes of a UUID
+    Column("mailbox_id", BigInteger),  # whose Sent folder has the copy; null: the sender address has no mailbox
+    Column("token_id", BigInteger),  # null: SMTP, or this server itself
+    Column("source", Text, nullable=False),  # api | smtp | system (reports of this server)
+    Column("status", Text, nullable=False),  # core.submission.Status
+    Column("queue_id", Text),  # 15 letters and digits; null: not accepted
+    Column("sender", Text, nullable=False),  # address of From, normalised
+    Column("sender_domain", Text, nullable=False),
+    Column("envelope_sender", Text, nullable=False),  # "" is the null reverse-path
+    Column("return_token", Text, nullable=False),  # in the return path, so that a late report finds its way back
+    Column("subject", Text, nullable=False),
+    Column("message_id_header", Text, nullable=False),  # with its angle brackets
+    Column("content_id", ForeignKey(contents.c.id)),  # null: not accepted
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("recipients", Integer, nullable=False),  # the counters below and "pending" ones make these
+    Column("deferred", Integer, nullable=False, default=0),
+    Column("sent", Integer, nullable=False, default=0),
+    Column("bounced", Integer, nullable=False, default=0),
+    Column("created_at", BigInteger, nullable=False),
+    Column("submitted_at", BigInteger),
+    Column("expires_at", BigInteger, nullable=False),  # when transfer gives up
+    Index("uq_submissions_public_id", "account_id", "public_id", unique=True),
+    Index("uq_submissions_return_token", "account_id", "return_token", unique=True),
+    Index("ix_submissions_sender", "account_id", "sender", "id"),
+    Index("ix_submissions_newest", "account_id", "id"),
+    Index("ix_submissions_message_id", "account_id", "message_id_header"),
+    sqlite_autoincrement=True,
+)
+
+transfers = Table(  # one recipient of a submission
+    "transfers",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("submission_id", ForeignKey(submissions.c.id), nullable=False),
+    Column("kind", Text, nullable=False),  # to | cc | bcc
+    Column("address", Text, nullable=False),  # as it goes into RCPT
+    Column("domain", Text, nullable=False),  # lower case, A-label form
+    Column("status", Text, nullable=False),  # pending | deferred | sent | bounced
+    Column("is_held", SmallInteger, nullable=False, default=0),  # the operator stopped it
+    Column("dsn_code", Text),  # RFC 3463: 2.0.0
+    Column("smtp_response", Text),
+    Column("remote_mta", Text),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("last_attempt_at", BigInteger),
+    Column("next_attempt_at", BigInteger),  # null: final
+    Column("delivered_at", BigInteger),
+    Index("ix_transfers_submission", "account_id", "submission_id", "domain"),
+    sqlite_autoincrement=True,
+)
+
+transfer_attempts = Table(  # the delivery log: what each try came to
+    "transfer_attempts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("submission_id", BigInteger, nullable=False),
+    Column("transfer_id", BigInteger, nullable=False),
+    Column("attempted_at", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),  # what the recipient became: deferred | sent | bounced
+    Column("dsn_code", Text),
+    Column("smtp_response", Text),
+    Column("remote_mta", Text),
+    Column("tls", Text),  # protocol and cipher; null: in clear or local
+    Index("ix_transfer_attempts_submission", "account_id", "submission_id", "id"),
+    sqlite_autoincrement=True,
+)
+
+idempotency_keys = Table(  # answers that a repeated request gets again
+    "idempotency_keys",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("scope", Text, primary_key=True),  # the caller and the operation: "mail-api/12/send"
+    Column("key", Text, primary_key=True),
+    Column("request_hash", LargeBinary, nullable=False),  # SHA-256
+    Column("status", Integer, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "created_at"),
+)
+
 index_queue = Table(  # messages whose place in the search index is to be made anew (or taken out: no such row any more)
     "index_queue",
     metadata,

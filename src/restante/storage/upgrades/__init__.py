@@ -11,9 +11,10 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from restante import ids
 from restante.errors import Conflict
 from restante.schema import tables
+from restante.storage.upgrades import u0002_sending
 
 FIRST = 1
-UPGRADES: dict[int, Callable[[Connection], None]] = {}
+UPGRADES: dict[int, Callable[[Connection], None]] = {2: u0002_sending.run}
 """Version -> the step that leads to it from the version before."""
 
 CURRENT = max(UPGRADES, default=FIRST)

@@ -1,0 +1,12 @@
+"""Upgrade 2: sending. New tables only."""
+
+from sqlalchemy import Connection
+
+from restante.schema import tables
+
+NEW = (tables.submissions, tables.transfers, tables.transfer_attempts, tables.idempotency_keys)
+
+
+def run(conn: Connection) -> None:
+    """Make the tables of submission and transfer."""
+    tables.metadata.create_all(conn, tables=NEW, checkfirst=False)
