@@ -1,0 +1,39 @@
+"""A PostgreSQL server for the test session (one for each xdist worker) and a fresh database for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy
+
+from restante.storage import upgrades
+from tools import postgres
+from tools.postgres import Cluster
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[Cluster]:
+    """A server whose data a crash may damage: fast, for all tests that do not crash it."""
+    try:
+        with postgres.running({**postgres.FAST, "max_connections": "50"}) as cluster:
+            yield cluster
+    except postgres.Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_cluster: Cluster) -> str:
+    """A database with the newest tables and nothing in them, to be copied."""
+    name = postgres_cluster.make_database()
+    engine = sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: postgres_cluster.connect(name))
+    with engine.begin() as conn:
+        upgrades.apply(conn)
+    engine.dispose()
+    return name
+
+
+@pytest.fixture
+def postgres_url(postgres_cluster: Cluster, postgres_template: str) -> Iterator[str]:
+    """The ``postgresql://`` address of a database of this test's own, with the newest tables."""
+    name = postgres_cluster.make_database(postgres_template)
+    yield postgres_cluster.url(name)
+    postgres_cluster.drop_database(name)
