@@ -197,7 +197,7 @@ class Connection(asyncio.Protocol):
             waited_for = doing.send(None)
         except StopIteration:
             return
-        self._task = self._port.loop.create_task(_go_on(doing, waited_for))
+        self._task = self._port.loop.create_task(_rest_of(doing, waited_for))
 
     async def _work(self, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -285,6 +285,10 @@ class Connection(asyncio.Protocol):
             self._step = self._step_command
             self._refuse(Reply(500, "5.5.2", "The line is too long"))
         return True
+
+
+async def _rest_of(doing: Coroutine[Any, Any, None], waited_for: Any) -> None:
+    await _go_on(doing, waited_for)  # a task of Python 3.12 takes no bare generator
 
 
 @types.coroutine
