@@ -75,7 +75,7 @@ def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, .
     """
     wanted = addresses.normalise(address)
     local, domain = addresses.split(wanted)
-    base = _without_tag(local)
+    base = addresses.without_tag(local)
     rows = _BY_ADDRESS.rows(conn, {"exact": wanted, "base": f"{base}@{domain}", "domain": domain})
     if not rows:
         raise Forbidden(f"{domain} is not a domain of this server.", code="relay_denied")
@@ -122,12 +122,6 @@ def postmaster(conn: ReadConn, address: str) -> tuple[Route, ...]:
 
 def _is_local(approved_at: int | None, dns_status: str) -> bool:
     return approved_at is not None and dns_status in ("verified", "forced")
-
-
-def _without_tag(local: str) -> str:
-    if local.startswith('"'):  # inside quotes a plus is a letter like any other
-        return local
-    return local.partition("+")[0] or local
 
 
 def _refusal(row: Row, size_bytes: int, is_account_full: bool) -> RestanteError | None:

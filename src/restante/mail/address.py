@@ -372,3 +372,10 @@ def split(address: str) -> tuple[str, str]:
     """(local, domain) of a normalised address."""
     local, _, domain = address.rpartition("@")
     return local, domain
+
+
+def without_tag(local: str) -> str:
+    """A normalised local part without its ``+tag`` (RFC 5233's subaddress)."""
+    if local.startswith('"'):  # inside quotes a plus is a letter like any other
+        return local
+    return local.partition("+")[0] or local

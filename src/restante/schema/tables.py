@@ -300,6 +300,7 @@ submissions = Table(  # one message that a user of ours (or this server) sends; 
     Index("ix_submissions_sender", "account_id", "sender", "id"),
     Index("ix_submissions_newest", "account_id", "id"),
     Index("ix_submissions_message_id", "account_id", "message_id_header"),
+    Index("ix_submissions_submitted", "account_id", "submitted_at"),
     sqlite_autoincrement=True,
 )
 
@@ -353,6 +354,59 @@ idempotency_keys = Table(  # answers that a repeated request gets again
     Column("answer", LargeBinary, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index(None, "created_at"),
+)
+
+outbound_hours = (
+    Table(  # recipients by the hour in which their message was submitted; counters only, never counted anew
+        "outbound_hours",
+        metadata,
+        Column("account_id", BigInteger, primary_key=True),  # 0: the whole instance
+        Column("sender", Text, primary_key=True),  # an address without its tag, a domain, or "" for all senders
+        Column("hour", BigInteger, primary_key=True),  # its first microsecond
+        Column("delivered", BigInteger, nullable=False),
+        Column("bounced", BigInteger, nullable=False),
+        Column("deferred", BigInteger, nullable=False),  # still, not once
+        Column("rejected", BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+)
+
+outbound_domains = Table(  # the same by recipient domain, in two grains
+    "outbound_domains",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    Column("span", Text, primary_key=True),  # day | month
+    Column("begins_at", BigInteger, primary_key=True),
+    Column("domain", Text, primary_key=True),
+    Column("delivered", BigInteger, nullable=False),
+    Column("bounced", BigInteger, nullable=False),
+    Column("deferred", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+inbound_hours = Table(  # recipients of mail from outside, by the hour in which it came
+    "inbound_hours",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("domain", Text, primary_key=True),  # of the recipient
+    Column("hour", BigInteger, primary_key=True),
+    Column("accepted", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    Column("spam", BigInteger, nullable=False),  # of those accepted
+    sqlite_with_rowid=False,
+)
+
+inbound_senders = Table(  # those accepted, by the domain of the envelope's sender; the null sender has none
+    "inbound_senders",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("domain", Text, primary_key=True),
+    Column("span", Text, primary_key=True),  # day | month
+    Column("begins_at", BigInteger, primary_key=True),
+    Column("sender_domain", Text, primary_key=True),
+    Column("accepted", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 index_queue = Table(  # messages whose place in the search index is to be made anew (or taken out: no such row any more)

@@ -4,9 +4,18 @@ from sqlalchemy import Connection
 
 from restante.schema import tables
 
-NEW = (tables.submissions, tables.transfers, tables.transfer_attempts, tables.idempotency_keys)
+NEW = (
+    tables.submissions,
+    tables.transfers,
+    tables.transfer_attempts,
+    tables.idempotency_keys,
+    tables.outbound_hours,
+    tables.outbound_domains,
+    tables.inbound_hours,
+    tables.inbound_senders,
+)
 
 
 def run(conn: Connection) -> None:
-    """Make the tables of submission and transfer."""
+    """Make the tables of submission, transfer and statistics."""
     tables.metadata.create_all(conn, tables=NEW, checkfirst=False)

@@ -1,0 +1,34 @@
+"""Counters: rows that are added to, or made when they are not there yet. The same statement on every engine."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+from restante.schema.prepared import Prepared
+
+
+class Counter:
+    """Adds to the columns of a table that are not part of its key."""
+
+    def __init__(self, table: Table) -> None:
+        self._prepared: dict[str, Prepared] = {}
+        self._table = table
+
+    def add(self, conn: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add the rows' figures, which may be negative, to what their keys have counted so far.
+
+        In the order given: transactions that meet must not lock the same counters in different orders.
+        """
+        name = conn.dialect.name
+        found = self._prepared.get(name)
+        if found is None:
+            found = self._prepared[name] = Prepared(self._statement(name))
+        found.many(conn, rows)
+
+    def _statement(self, dialect: str) -> sqlite.Insert | postgresql.Insert:
+        new = sqlite.insert(self._table) if dialect == "sqlite" else postgresql.insert(self._table)
+        keys = list(self._table.primary_key.columns)
+        added = {c.name: c + new.excluded[c.name] for c in self._table.columns if not c.primary_key}
+        return new.on_conflict_do_update(index_elements=keys, set_=added)
