@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from restante.mail import words
 from restante.schema import fulltext
-from restante.schema.fulltext import Scope
+from restante.schema.fulltext import Scope, plan, sqlite
 from restante.storage import indexer
 from tests.storage.index_store import Store
 
@@ -146,7 +146,7 @@ def test_pages_and_totals(store: Store) -> None:
 
 @pytest.mark.parametrize("probe", [1, 5, 25, 26, 100])
 def test_totals_are_counted_beyond_what_is_read(store: Store, monkeypatch: pytest.MonkeyPatch, probe: int) -> None:
-    monkeypatch.setattr(fulltext, "PROBE", probe)
+    monkeypatch.setattr(sqlite, "PROBE", probe)
     ids = store.add(*[f"common word{n}" for n in range(25)])[::-1]
     store.index()
     for limit, offset in ((0, 0), (10, 0), (10, 20), (25, 0), (30, 0), (5, 100)):
@@ -155,7 +155,7 @@ def test_totals_are_counted_beyond_what_is_read(store: Store, monkeypatch: pytes
 
 
 def test_other_accounts_neither_match_nor_use_up_the_expansion(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fulltext, "EXPANSION_MAX", 5)
+    monkeypatch.setattr(plan, "EXPANSION_MAX", 5)
     store.add(*[f"pre{n}x" for n in range(50)], account=2, mailbox=2)
     mine = store.add("a prefix of mine")
     store.index()
@@ -168,11 +168,11 @@ def test_other_accounts_neither_match_nor_use_up_the_expansion(store: Store, mon
 
 
 def test_an_expansion_takes_the_shortest_words_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fulltext, "EXPANSION_MAX", 3)
+    monkeypatch.setattr(plan, "EXPANSION_MAX", 3)
     b, c, a, d, e = store.add("bcat", "cat", "acat", "catalogue", "dcat")
     store.index()
     for walked in (0, 10_000):
-        monkeypatch.setattr(fulltext, "WALKED", walked)
+        monkeypatch.setattr(plan, "WALKED", walked)
         for text in ("cat", "at", "t"):
             assert store.ids(text) == sorted([c, a, b], reverse=True)
             assert not store.find(text).is_complete
@@ -182,7 +182,7 @@ def test_an_expansion_takes_the_shortest_words_first(store: Store, monkeypatch: 
 
 
 def test_a_capped_condition_does_not_hide_candidates(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fulltext, "EXPANSION_MAX", 3)
+    monkeypatch.setattr(plan, "EXPANSION_MAX", 3)
     store.add(*[f"{one}foo-bar" for one in "abcdefgh"])
     store.index()
     assert store.ids("foo-bar") == store.expected("foo-bar")
@@ -191,19 +191,19 @@ def test_a_capped_condition_does_not_hide_candidates(store: Store, monkeypatch: 
 def test_the_look_at_texts_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.add(*["foo-bar"] * 12)
     store.index()
-    monkeypatch.setattr(fulltext, "LOOKED_AT_MAX", 10)
+    monkeypatch.setattr(plan, "LOOKED_AT_MAX", 10)
     found = store.find("foo-bar")
     assert (found.total, found.is_complete) == (10, False)
-    monkeypatch.setattr(fulltext, "LOOKED_AT_MAX", 100)
-    monkeypatch.setattr(fulltext, "LOOKED_AT_BYTES", 10)
-    monkeypatch.setattr(fulltext, "BATCH", 4)
+    monkeypatch.setattr(plan, "LOOKED_AT_MAX", 100)
+    monkeypatch.setattr(plan, "LOOKED_AT_BYTES", 10)
+    monkeypatch.setattr(plan, "BATCH", 4)
     found = store.find("foo-bar")
     assert (found.total, found.is_complete) == (4, False)
-    monkeypatch.setattr(fulltext, "LOOKED_AT_BYTES", 1 << 20)
-    monkeypatch.setattr(fulltext, "LOOKED_AT_SECONDS", -1.0)
+    monkeypatch.setattr(plan, "LOOKED_AT_BYTES", 1 << 20)
+    monkeypatch.setattr(plan, "LOOKED_AT_SECONDS", -1.0)
     found = store.find("foo-bar")
     assert (found.total, found.is_complete) == (4, False)
-    monkeypatch.setattr(fulltext, "BATCH", 12)
+    monkeypatch.setattr(plan, "BATCH", 12)
     assert store.find("foo-bar").is_complete
 
 

@@ -39,7 +39,7 @@ SHAPED_BY = (
     "core/delivery.py",
     "services/storing.py",
     "schema/tables.py",
-    "schema/fulltext.py",
+    "schema/fulltext/sqlite.py",
     "storage/indexer.py",
     "mail/words.py",
     "mail/message.py",

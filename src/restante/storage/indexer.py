@@ -27,7 +27,8 @@ import apsw
 import zstandard
 
 from restante.mail import message, words
-from restante.schema import fulltext
+from restante.schema.fulltext import sqlite as fulltext
+from restante.schema.fulltext.plan import Scope
 
 MAIN = "restante.db"
 INDEX = "index.db"
@@ -342,7 +343,7 @@ class Indexer:
         return self._sweep_at is not None
 
     def _is_used(self, account_id: int, term: str) -> bool:
-        match = f"{fulltext.quote(term)} AND {fulltext.Scope(account_id).term}"
+        match = f"{fulltext.quote(term)} AND {fulltext.scope_term(Scope(account_id))}"
         return self._index.execute("SELECT 1 FROM fts WHERE fts MATCH ? LIMIT 1", (match,)).fetchone() is not None
 
     def differences(self) -> tuple[list[int], list[int]]:
