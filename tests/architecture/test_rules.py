@@ -93,6 +93,7 @@ WITHOUT_ACCOUNT = {
     # one message for recipients of several accounts: each target names its own
     "delivery.deliver",
     "delivery.deliver_encoded",
+    "delivery.place",
     # for the operator, and for the standing jobs of the instance
     "contents.list_unused",
     "domains.find_by_name",
@@ -108,6 +109,7 @@ WITHOUT_ACCOUNT = {
     "jobs.next_run_at",
     "jobs.put_back",
     "mailboxes.list_admins",
+    "submission.list_releasable",
     "mailboxes.list_all",
     "removal.list_accounts",
     "removal.list_mailboxes",

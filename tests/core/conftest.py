@@ -7,12 +7,43 @@ from pathlib import Path
 
 import pytest
 
-from restante.core import accounts, domains, mailboxes
+from restante import ids
+from restante.core import accounts, domains, mailboxes, submission
+from restante.core.access import Principal
 from restante.core.accounts import Account
+from restante.core.contents import NewContent
+from restante.core.delivery import Summary
 from restante.core.domains import Domain
 from restante.core.mailboxes import Mailbox
+from restante.core.submission import NewRecipient, NewSubmission
 from restante.schema.connections import WriteConn
 from restante.storage import sqlite, upgrades
+
+SUMMARY = Summary(
+    subject="s",
+    from_name="",
+    from_email="",
+    recipients="[]",
+    message_id_header=None,
+    sent_at=None,
+    attachments=0,
+    thread_key=1,
+    preview="",
+    envelope_sender="",
+)
+CONTENT = NewContent(10, b"hash", b"structure", b"raw", None, None)
+
+
+def outgoing(
+    sender: str, principal: Principal | None = None, *to: str, source: submission.Source = "api"
+) -> NewSubmission:
+    """A message of ``sender`` to ``to`` (default: one recipient elsewhere), ready to be accepted."""
+    public_id = ids.new_uuid()
+    recipients = tuple(NewRecipient("to", address) for address in to or ("eve@far.example",))
+    token = public_id.hex
+    return NewSubmission(
+        public_id, token[:15], token, source, principal, sender, sender, recipients, "s", f"<{token}@x>", 10
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from restante.core import accounts, domains, mailboxes, permissions, removal, tokens
+from restante.core import access, accounts, domains, mailboxes, permissions, removal, submission, tokens
 from restante.core.domains import DkimKey
 from restante.errors import NotFound
 from restante.ids import AccountId, DomainId, MailboxId, TokenId
 from restante.schema import tables
 from restante.schema.connections import WriteConn
-from tests.core.conftest import Tenant
+from tests.core.conftest import CONTENT, SUMMARY, Tenant, outgoing
 
 KEY = DkimKey("mail202611", "rsa-sha256", "sealed", "public")
 NOBODY = AccountId(999_999)
@@ -24,8 +24,11 @@ NOBODY = AccountId(999_999)
 class Case:
     """What a call may need: the caller's own account, and things of somebody else."""
 
-    def __init__(self, me: AccountId, mine: Tenant, theirs: Tenant, token: TokenId, now: datetime) -> None:
+    def __init__(
+        self, me: AccountId, mine: Tenant, theirs: Tenant, token: TokenId, sent: submission.Submission, now: datetime
+    ) -> None:
         self.me, self.mine, self.theirs, self.token, self.now = me, mine, theirs, token, now
+        self.submission = sent
         self.mailbox: MailboxId = theirs.mailbox.id
         self.domain: DomainId = theirs.domain.id
 
@@ -64,6 +67,8 @@ REFUSED: dict[str, Call] = {
         conn, c.me, c.mailbox, c.mine.domain.id, ["view_stats"], c.now
     ),
     "permissions.list_grants": lambda conn, c: permissions.list_grants(conn, c.me, c.mailbox),
+    "submission.get": lambda conn, c: submission.get(conn, c.me, c.submission.id),
+    "submission.get_by_public_id": lambda conn, c: submission.get_by_public_id(conn, c.me, c.submission.public_id),
     "removal.expire_domain": lambda conn, c: removal.expire_domain(conn, c.me, c.domain, c.now),
     "permissions.revoke": lambda conn, c: permissions.revoke(conn, c.me, c.mailbox, c.domain, "view_mailbox", c.now),
 }
@@ -90,6 +95,12 @@ EMPTY: dict[str, Call] = {
     "tokens.list_tokens": lambda conn, c: tokens.list_tokens(conn, c.me, c.mailbox),
     "mailboxes.remove_of_domain": lambda conn, c: mailboxes.remove_of_domain(conn, c.me, c.domain, c.now),
     "removal.purge_mailbox": lambda conn, c: removal.purge_mailbox(conn, c.me, c.mailbox, 9, c.now),
+    "submission.list_recipients": lambda conn, c: submission.list_recipients(conn, c.me, [c.submission.id]),
+    "submission.release_contents": lambda conn, c: submission.release_contents(conn, c.me, [c.submission.id], c.now),
+    "submission.remove_some": lambda conn, c: submission.remove_some(conn, c.me, 9, c.now),
+    "submission.list_page": lambda conn, c: (
+        submission.list_page(conn, c.me, submission.Query(mailbox_id=c.mailbox)).items
+    ),
     "permissions.has": lambda conn, c: permissions.has(conn, c.me, c.mailbox, c.domain, "view_mailbox"),
 }
 
@@ -100,12 +111,15 @@ NO_ACCOUNT: dict[str, Call] = {
     "accounts.resume": lambda conn, c: accounts.resume(conn, NOBODY, c.now),
     "accounts.set_quota": lambda conn, c: accounts.set_quota(conn, NOBODY, 1, c.now),
     "removal.remove_account": lambda conn, c: removal.remove_account(conn, NOBODY, c.now),
+    "submission.record_failed": lambda conn, c: submission.record_failed(
+        conn, NOBODY, outgoing(c.mine.mailbox.address), c.now
+    ),
     "domains.add": lambda conn, c: domains.add(conn, NOBODY, "new.example", c.now),
     "tokens.create": lambda conn, c: tokens.create(conn, NOBODY, "mail-api", "admin", "x", c.now),
 }
 
 # Checked by name in the tests of their own: they list the caller's things alone.
-OWN_LISTS = {"domains.list_domains", "removal.purge_account"}
+OWN_LISTS = {"domains.list_domains", "removal.purge_account", "submission.accept", "submission.enqueue_transfer"}
 
 
 @pytest.fixture
@@ -114,11 +128,14 @@ def case(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> Case:
     domains.add_key(conn, blue.account.id, blue.domain.id, DkimKey("sel", "rsa-sha256", "sealed", "public"), now)
     permissions.grant_bulk(conn, blue.account.id, blue.mailbox.id, blue.domain.id, ["view_mailbox"], now)
     token, _ = tokens.create(conn, blue.account.id, "mail-api", "user", "x", now, blue.mailbox.id)
-    return Case(red.account.id, red, blue, token.id, now)
+    new = outgoing(blue.mailbox.address, access.of_mailbox(blue.mailbox))
+    sent = submission.accept(conn, blue.account.id, new, CONTENT, SUMMARY, now)
+    return Case(red.account.id, red, blue, token.id, sent, now)
 
 
 def _snapshot(conn: WriteConn) -> dict[str, list[Any]]:
-    names = ("accounts", "domains", "dkim_keys", "mailboxes", "addresses", "tokens", "permissions", "events")
+    names = ["accounts", "domains", "dkim_keys", "mailboxes", "addresses", "tokens", "permissions", "events"]
+    names += ["submissions", "transfers", "contents", "messages", "jobs"]
     return {
         name: sorted(map(tuple, conn.execute(select(tables.metadata.tables[name])).all()), key=repr) for name in names
     }

@@ -5,27 +5,23 @@ from datetime import datetime
 import pytest
 from sqlalchemy import delete, func, insert, select
 
-from restante.core import accounts, delivery, domains, folders, mailboxes, removal, tokens, verification
-from restante.core.contents import NewContent
-from restante.core.delivery import Summary, Target
+from restante.core import (
+    access,
+    accounts,
+    delivery,
+    domains,
+    folders,
+    mailboxes,
+    removal,
+    submission,
+    tokens,
+    verification,
+)
+from restante.core.delivery import Target
 from restante.errors import NotFound
 from restante.schema import tables
 from restante.schema.connections import WriteConn
-from tests.core.conftest import Tenant
-
-SUMMARY = Summary(
-    subject="s",
-    from_name="",
-    from_email="",
-    recipients="[]",
-    message_id_header=None,
-    sent_at=None,
-    attachments=0,
-    thread_key=1,
-    preview="",
-    envelope_sender="",
-)
-CONTENT = NewContent(10, b"hash", b"structure", b"raw", None, None)
+from tests.core.conftest import CONTENT, SUMMARY, Tenant, outgoing
 
 
 def _deliver(conn: WriteConn, now: datetime, *tenants: Tenant, folder: str = "INBOX") -> None:
@@ -74,7 +70,7 @@ def test_mailbox_in_service_is_not_touched(conn: WriteConn, red: Tenant, now: da
     _deliver(conn, now, red)
     mailboxes.disable(conn, red.account.id, red.mailbox.id, now)
     assert not removal.purge_mailbox(conn, red.account.id, red.mailbox.id, 9, now)
-    assert not removal.purge_account(conn, red.account.id, 9)
+    assert not removal.purge_account(conn, red.account.id, 9, now)
     assert _count(conn, "messages") == 1
 
 
@@ -99,6 +95,8 @@ def test_long_past_of_a_folder_goes_in_batches(conn: WriteConn, red: Tenant, now
 def test_removed_account_is_nowhere_and_goes_last(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> None:
     _deliver(conn, now, red, blue)
     _, plain = tokens.create(conn, red.account.id, "mail-api", "admin", "x", now)
+    new = outgoing(red.mailbox.address, access.of_mailbox(red.mailbox))
+    submission.accept(conn, red.account.id, new, CONTENT, SUMMARY, now)
     removal.remove_account(conn, red.account.id, now)
     assert [account.name for account in accounts.list_accounts(conn)] == ["blue"]
     assert accounts.find(conn, "red") is None
@@ -110,16 +108,17 @@ def test_removed_account_is_nowhere_and_goes_last(conn: WriteConn, red: Tenant, 
     assert accounts.create(conn, "red", now).id != red.account.id
 
     assert removal.list_accounts(conn, 9) == [red.account.id]
-    assert not removal.purge_account(conn, red.account.id, 2), "its mailbox is still there"
+    assert removal.purge_account(conn, red.account.id, 2, now), "what it sent goes first"
+    assert not removal.purge_account(conn, red.account.id, 2, now), "its mailbox is still there"
     while removal.purge_mailbox(conn, red.account.id, red.mailbox.id, 9, now):
         pass
-    assert not removal.purge_account(conn, red.account.id, 2), "its bytes are still there"
+    assert not removal.purge_account(conn, red.account.id, 2, now), "its bytes are still there"
     conn.execute(delete(tables.contents).where(tables.contents.c.account_id == red.account.id))
-    while removal.purge_account(conn, red.account.id, 2):
+    while removal.purge_account(conn, red.account.id, 2, now):
         pass
     assert removal.list_accounts(conn, 9) == []
     for table in tables.metadata.sorted_tables:
-        if "account_id" in table.c and table.name != "index_queue":
+        if "account_id" in table.c and table.name not in {"index_queue", "jobs"}:
             rows = conn.execute(select(table.c.account_id).where(table.c.account_id == red.account.id)).all()
             assert rows == [], table.name
     assert _count(conn, "messages") == 1

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from sqlalchemy import select
+
 from restante.core import domains, mailboxes, permissions, tokens
 from restante.errors import Forbidden, NotFound, Unauthenticated
 from restante.ids import AccountId, DomainId, MailboxId, TokenId
+from restante.mail import address as addresses
+from restante.schema import tables
 from restante.schema.connections import ReadConn
 
 Kind = Literal["operator", "account", "user"]
@@ -29,6 +33,19 @@ class Principal:
     kind: Kind
     address: str | None
     rate_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """An address that the principal may send as, in routing form.
+
+    ``account_id`` is the account of its domain; ``mailbox_id`` the mailbox it leads to, None when it leads to none.
+    """
+
+    address: str
+    domain: str
+    account_id: AccountId
+    mailbox_id: MailboxId | None
 
 
 def authenticate_token(conn: ReadConn, dialect: str, plain: str, now: datetime) -> tuple[Principal, tokens.Token]:
@@ -109,6 +126,59 @@ def require_domain(conn: ReadConn, principal: Principal, name: str, permission: 
     if domain is not None and _is_granted(conn, principal, domain.id, permission):
         return domain
     raise _denied()
+
+
+def require_sender(conn: ReadConn, principal: Principal, address: str) -> Sender:
+    """The sender that an address is, if the principal may send as it.
+
+    The operator sends as any address of an approved domain, an account's owner as any of its own domains, a user as
+    their mailbox's address, its aliases that may send, either of them with a tag, an address that only their catch-all
+    takes, and any address of a domain granted with ``send_mail``. A full or disabled mailbox does not matter here.
+    Errors: Invalid; Forbidden ``domain_not_allowed`` (no such domain, not approved, its account suspended, or, for
+    anyone but the operator, neither of their account nor granted), then ``sender_not_authorized``.
+    """
+    wanted = addresses.normalise(address)
+    local, name = addresses.split(wanted)
+    domain = _sending_domain(conn, name)
+    is_granted = domain is not None and _is_granted(conn, principal, domain.id, permissions.SEND_MAIL)
+    is_own = domain is not None and domain.account_id == principal.account_id
+    if domain is None or not (principal.kind == "operator" or is_own or is_granted):
+        raise Forbidden(f"The domain {name} is not allowed for sending.", code="domain_not_allowed")
+    base = wanted if local.startswith('"') else f"{local.partition('+')[0] or local}@{name}"
+    named = _mailboxes_of(conn, domain, wanted, base)
+    mailbox_id = principal.mailbox_id if principal.mailbox_id in named else next(iter(named), None)
+    is_owner = principal.kind == "operator" or (principal.kind == "account" and is_own)
+    if not is_owner and not is_granted and not named.get(principal.mailbox_id, False):
+        raise Forbidden(f"This login may not send as {wanted}.", code="sender_not_authorized")
+    return Sender(wanted, name, domain.account_id, mailbox_id)
+
+
+def _sending_domain(conn: ReadConn, name: str) -> domains.Domain | None:
+    """An approved domain of an active account."""
+    domain = domains.find_by_name(conn, name)
+    if domain is None or not domain.is_approved:
+        return None
+    a = tables.accounts.c
+    status = conn.execute(select(a.status).where(a.id == domain.account_id)).scalar_one()
+    return domain if status == "active" else None
+
+
+def _mailboxes_of(conn: ReadConn, domain: domains.Domain, wanted: str, base: str) -> dict[MailboxId | None, bool]:
+    """The mailboxes that an address leads to (itself, without its tag, the catch-all), and whether each sends as it."""
+    a = tables.addresses.c
+    rows = conn.execute(
+        select(a.address, a.mailbox_id, a.may_send)
+        .where(a.account_id == domain.account_id, a.address.in_({wanted, base}))
+        .order_by(a.mailbox_id)
+    ).all()
+    for address in (wanted, base):
+        found: dict[MailboxId | None, bool] = {
+            MailboxId(row.mailbox_id): bool(row.may_send) for row in rows if row.address == address
+        }
+        if found:
+            return found
+    catch_all = domain.catch_all_mailbox_id
+    return {} if catch_all is None else {catch_all: True}
 
 
 def _is_granted(conn: ReadConn, principal: Principal, domain_id: DomainId, permission: str) -> bool:

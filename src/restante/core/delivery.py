@@ -114,7 +114,7 @@ def deliver(
         for target in mine:
             size = content.size_bytes + len(target.trace)
             total += size
-            delivered = _deliver_one(conn, target, content_id, size, summary, micros)
+            delivered = place(conn, target, content_id, size, summary, micros)
             done.append(delivered)
             facts.append(_fact(delivered, target, summary, size))
         events.record_all(conn, account_id, facts, now=received_at, more_bytes=total)
@@ -154,9 +154,11 @@ def decode_answer(answer: bytes) -> list[Delivered]:
     return _answers.decode(answer)
 
 
-def _deliver_one(
-    conn: WriteConn, target: Target, content_id: int, size: int, summary: Summary, micros: int
-) -> Delivered:
+def place(conn: WriteConn, target: Target, content_id: int, size: int, summary: Summary, micros: int) -> Delivered:
+    """Put a message whose content is stored into one folder; ``size`` counts its trace too.
+
+    The content's uses, the event and the account's used bytes are the caller's. Raises NotFound.
+    """
     place = _TAKE_UID.row(
         conn,
         {

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, literal, select, update
 
-from restante.core import accounts, domains, events, messages
+from restante.core import accounts, domains, events, messages, submission
 from restante.ids import AccountId, DomainId, MailboxId, MessageId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
@@ -82,18 +82,22 @@ def purge_mailbox(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId,
     return True
 
 
-def purge_account(conn: WriteConn, account_id: AccountId, limit: int) -> bool:
+def purge_account(conn: WriteConn, account_id: AccountId, limit: int, now: datetime) -> bool:
     """Delete about ``limit`` rows of a removed account; False when nothing was left, or nothing may go yet.
 
-    It waits for its mailboxes and for the sweep of its bytes: their grace time holds here too.
-    The log of its events goes just before itself. An account in service is not touched.
+    Its submissions go first, as nobody may send for it any more. Then it waits for its mailboxes and for the sweep of
+    its bytes: their grace time holds here too. The log of its events goes just before itself. An account in service is
+    not touched.
     """
     mine = _A.id == account_id, _A.status == "removed"
     if conn.execute(select(_A.id).where(*mine)).first() is None:
         return False
+    if submission.remove_some(conn, account_id, limit, now):
+        return True
     for table in (tables.mailboxes, tables.contents):
         if conn.execute(select(table.c.id).where(table.c.account_id == account_id).limit(1)).first() is not None:
             return False
+    conn.execute(delete(tables.idempotency_keys).where(tables.idempotency_keys.c.account_id == account_id))
     e = tables.events.c
     first = conn.execute(select(func.min(e.number)).where(e.account_id == account_id)).scalar_one()
     if first is not None:

@@ -8,7 +8,7 @@ it stands where it stood.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import ColumnElement, case, func, insert, select, update
 
 from restante.core.delivery import Summary
 from restante.core.messages import Flag
@@ -16,18 +16,19 @@ from restante.ids import AccountId, ContentId, FolderId, MailboxId, MessageId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn, scanning, touch
 
-_a, _b, _f, _m, _c = (
+_a, _b, _f, _m, _c, _s = (
     tables.accounts.c,
     tables.mailboxes.c,
     tables.folders.c,
     tables.messages.c,
     tables.contents.c,
+    tables.submissions.c,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ContentCheck:
-    """A content as stored with the number of messages that really use it."""
+    """A content as stored with the number of messages and submissions that really use it."""
 
     id: ContentId
     size_bytes: int
@@ -96,12 +97,7 @@ def count_all(conn: ReadConn) -> tuple[int, int]:
 @scanning
 def check_contents(conn: ReadConn, account_id: AccountId, after: int, limit: int) -> list[ContentCheck]:
     """The account's next contents by id, with their bytes when those are in the row."""
-    real = (
-        select(func.count())
-        .select_from(tables.messages)
-        .where(_m.account_id == account_id, _m.content_id == _c.id)
-        .scalar_subquery()
-    )
+    real = _real_uses(account_id)
     rows = conn.execute(
         select(_c.id, _c.size_bytes, _c.sha256, _c.blob_key, _c.raw, _c.structure, _c.uses, _c.unused_at, real)
         .where(_c.account_id == account_id, _c.id > after)
@@ -114,6 +110,15 @@ def check_contents(conn: ReadConn, account_id: AccountId, after: int, limit: int
         )
         for row in rows
     ]
+
+
+def _real_uses(account_id: AccountId) -> ColumnElement[int]:
+    """How many messages and submissions point to a content of the surrounding query."""
+    messages = select(func.count()).select_from(tables.messages)
+    submissions = select(func.count()).select_from(tables.submissions)
+    of_messages = messages.where(_m.account_id == account_id, _m.content_id == _c.id).scalar_subquery()
+    of_submissions = submissions.where(_s.account_id == account_id, _s.content_id == _c.id).scalar_subquery()
+    return of_messages + of_submissions
 
 
 def list_checked_folders(conn: ReadConn, account_id: AccountId) -> list[FolderCheck]:
@@ -214,13 +219,8 @@ def check_account(conn: ReadConn, account_id: AccountId) -> Sums | None:
 
 
 def rebuild_uses(conn: WriteConn, account_id: AccountId, content_ids: Sequence[ContentId], now_micros: int) -> None:
-    """Count anew by how many messages each content is used."""
-    real = (
-        select(func.count())
-        .select_from(tables.messages)
-        .where(_m.account_id == account_id, _m.content_id == _c.id)
-        .scalar_subquery()
-    )
+    """Count anew by how many messages and submissions each content is used."""
+    real = _real_uses(account_id)
     mine = (_c.account_id == account_id, _c.id.in_(content_ids))
     conn.execute(update(tables.contents).where(*mine).values(uses=real))
     conn.execute(update(tables.contents).where(*mine, _c.uses > 0).values(unused_at=None))

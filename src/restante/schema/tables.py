@@ -4,7 +4,19 @@ Each tenant's row names its account first, so that the data can be spread by acc
 (events, UIDs, modseqs) come from counter columns updated in the transaction that uses them.
 """
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    func,
+)
 from sqlalchemy.schema import UniqueConstraint
 
 metadata = MetaData(
@@ -275,7 +287,8 @@ submissions = Table(  # one message that a user of ours (or this server) sends; 
     Column("id", Id, primary_key=True),
     Column("account_id", ForeignKey(accounts.c.id), nullable=False),
     Column("public_id", LargeBinary, nullable=False),  # 16 bytes of a UUID
-    Column("mailbox_id", BigInteger),  # whose Sent folder has the copy; null: the sender address has no mailbox
+    Column("mailbox_id", BigInteger),  # of the sender address, whose Sent folder has the copy; null: it has none
+    Column("submitter_id", BigInteger),  # the mailbox whose user sent it; null: the operator, or this server itself
     Column("token_id", BigInteger),  # null: SMTP, or this server itself
     Column("source", Text, nullable=False),  # api | smtp | system (reports of this server)
     Column("status", Text, nullable=False),  # core.submission.Status
@@ -295,13 +308,21 @@ submissions = Table(  # one message that a user of ours (or this server) sends; 
     Column("created_at", BigInteger, nullable=False),
     Column("submitted_at", BigInteger),
     Column("expires_at", BigInteger, nullable=False),  # when transfer gives up
-    Index("uq_submissions_public_id", "account_id", "public_id", unique=True),
+    Index("uq_submissions_public_id", "public_id", unique=True),  # the operator asks without an account
     Index("uq_submissions_return_token", "account_id", "return_token", unique=True),
-    Index("ix_submissions_sender", "account_id", "sender", "id"),
-    Index("ix_submissions_newest", "account_id", "id"),
+    Index("ix_submissions_sender", "account_id", "sender", "source", "id"),
+    Index("ix_submissions_mailbox", "account_id", "mailbox_id", "source", "id"),
+    Index("ix_submissions_source", "source", "id"),
     Index("ix_submissions_message_id", "account_id", "message_id_header"),
     Index("ix_submissions_submitted", "account_id", "submitted_at"),
+    Index("ix_submissions_content", "account_id", "content_id"),
     sqlite_autoincrement=True,
+)
+Index(  # partial: those whose bytes are to be let go some day
+    "ix_submissions_held",
+    submissions.c.created_at,
+    sqlite_where=submissions.c.content_id.is_not(None),
+    postgresql_where=submissions.c.content_id.is_not(None),
 )
 
 transfers = Table(  # one recipient of a submission
@@ -325,6 +346,7 @@ transfers = Table(  # one recipient of a submission
     Index("ix_transfers_submission", "account_id", "submission_id", "domain"),
     sqlite_autoincrement=True,
 )
+Index("ix_transfers_address", func.lower(transfers.c.address), transfers.c.submission_id)
 
 transfer_attempts = Table(  # the delivery log: what each try came to
     "transfer_attempts",

@@ -39,5 +39,5 @@ async def purge(rt: Runtime, _job: Job) -> None:
             while left and await rt.db.write(removal.purge_mailbox, *place, BATCH, rt.clock.now()):
                 left -= 1
     for account_id in await rt.db.read(removal.list_accounts, LISTED_AT_ONCE):
-        while left and await rt.db.write(removal.purge_account, account_id, BATCH):
+        while left and await rt.db.write(removal.purge_account, account_id, BATCH, rt.clock.now()):
             left -= 1

@@ -1,0 +1,456 @@
+"""Submission: what our own users (and this server itself) send, from its acceptance on.
+
+One row of ``submissions`` is one message, one row of ``transfers`` one recipient of it. ``accept`` writes both with the
+message's bytes, the copy for the Sent folder, the event and the jobs that move it, all in one transaction; what
+becomes of the recipients is ``core.transfer``'s.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
+
+from restante import clock, log
+from restante.core import access, accounts, contents, delivery, events, folders, jobs
+from restante.core.access import Principal
+from restante.core.contents import NewContent
+from restante.core.delivery import Summary, Target
+from restante.core.messages import Flag, Page
+from restante.errors import Forbidden, NotFound
+from restante.ids import AccountId, ContentId, MailboxId, SubmissionId, TokenId, TransferId
+from restante.schema import tables
+from restante.schema.connections import ReadConn, WriteConn, scanning
+from restante.schema.prepared import Prepared
+
+Source = Literal["api", "smtp", "system"]
+Status = Literal["pending", "submitted", "sent", "partial", "bounced", "failed"]
+RecipientKind = Literal["to", "cc", "bcc"]
+RecipientStatus = Literal["pending", "deferred", "sent", "bounced"]
+
+STATUSES: tuple[Status, ...] = ("pending", "submitted", "sent", "partial", "bounced", "failed")
+LIFETIME = timedelta(days=5)  # after which transfer gives up (RFC 5321 §4.5.4.1)
+TRANSFER_KIND = "transfer"  # of the jobs that move the recipients of one domain
+
+_log = log.logger(__name__)
+_s, _t = tables.submissions.c, tables.transfers.c
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecipient:
+    """One recipient to be; ``address`` goes into RCPT: the domain in lower-case A-labels, the local part as given."""
+
+    kind: RecipientKind
+    address: str
+
+    @property
+    def domain(self) -> str:
+        """The part behind the last @."""
+        return self.address.rpartition("@")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubmission:
+    """A message ready to be accepted. ``principal`` None is this server itself, which needs no rights.
+
+    ``sender`` is the address of From in routing form, ``envelope_sender`` what bounces go to ("" for nobody).
+    """
+
+    public_id: UUID
+    queue_id: str
+    return_token: str
+    source: Source
+    principal: Principal | None
+    sender: str
+    envelope_sender: str
+    recipients: tuple[NewRecipient, ...]
+    subject: str
+    message_id_header: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One message on its way or at its end; ``recipients`` that no other counter has are pending."""
+
+    id: SubmissionId
+    account_id: AccountId
+    public_id: UUID
+    mailbox_id: MailboxId | None
+    submitter_id: MailboxId | None
+    token_id: TokenId | None
+    source: Source
+    status: Status
+    queue_id: str | None
+    sender: str
+    sender_domain: str
+    envelope_sender: str
+    return_token: str
+    subject: str
+    message_id_header: str
+    content_id: ContentId | None
+    size_bytes: int
+    recipients: int
+    deferred: int
+    sent: int
+    bounced: int
+    created_at: datetime
+    submitted_at: datetime | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """What became of one recipient so far. ``next_attempt_at`` None: it is final."""
+
+    id: TransferId
+    submission_id: SubmissionId
+    kind: RecipientKind
+    address: str
+    domain: str
+    status: RecipientStatus
+    is_held: bool
+    dsn_code: str | None
+    smtp_response: str | None
+    remote_mta: str | None
+    attempts: int
+    last_attempt_at: datetime | None
+    next_attempt_at: datetime | None
+    delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Which submissions to list. ``sender`` and ``recipient`` are whole addresses; times are of acceptance."""
+
+    source: Source | None = None
+    mailbox_id: MailboxId | None = None
+    status: Status | None = None
+    sender: str | None = None
+    recipient: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    limit: int = 50
+    offset: int = 0
+
+
+_INSERT = Prepared(
+    insert(tables.submissions)
+    .values({column.name: bindparam(column.name) for column in tables.submissions.columns if column.name != "id"})
+    .returning(_s.id)
+)
+_INSERT_TRANSFER = Prepared(
+    insert(tables.transfers).values(
+        account_id=bindparam("account_id"),
+        submission_id=bindparam("submission_id"),
+        kind=bindparam("kind"),
+        address=bindparam("address"),
+        domain=bindparam("domain"),
+        status=bindparam("status"),
+        next_attempt_at=bindparam("next_attempt_at"),
+        is_held=0,
+        attempts=0,
+    )
+)
+
+
+def status_of(recipients: int, sent: int, bounced: int) -> Status:
+    """The state of an accepted message by its recipients: ``submitted`` as long as any is pending or deferred."""
+    if sent + bounced < recipients:
+        return "submitted"
+    if bounced == 0:
+        return "sent"
+    return "bounced" if sent == 0 else "partial"
+
+
+def accept(
+    conn: WriteConn, account_id: AccountId, new: NewSubmission, content: NewContent, summary: Summary, now: datetime
+) -> Submission:
+    """Take a message for transfer: rows, bytes, Sent copy, event and one job a recipient domain.
+
+    The rights are looked at once more, as they may have gone since the message was composed. Errors: Forbidden
+    ``domain_not_allowed``, ``sender_not_authorized``. Records ``submission.accepted``.
+    """
+    mailbox_id = None
+    if new.principal is not None:
+        sender = access.require_sender(conn, new.principal, new.sender)
+        if sender.account_id != account_id:
+            raise Forbidden("The sender's domain has moved to another account.", code="domain_not_allowed")
+        mailbox_id = sender.mailbox_id
+    micros = clock.to_micros(now)
+    folder = None if mailbox_id is None else _sent_folder(conn, account_id, mailbox_id, content.size_bytes)
+    content_id = contents.add(conn, account_id, content, 1 if folder is None else 2, micros)
+    submission_id = _insert(conn, account_id, new, mailbox_id, content_id, now)
+    facts = [
+        events.NewEvent(
+            "submission.accepted",
+            {
+                "submission": submission_id,
+                "id": str(new.public_id),
+                "source": new.source,
+                "sender": new.sender,
+                "recipients": len(new.recipients),
+                "size_bytes": content.size_bytes,
+            },
+            mailbox_id,
+        )
+    ]
+    size = 0
+    if mailbox_id is not None and folder is not None:
+        size = content.size_bytes
+        target = Target(account_id, mailbox_id, folder, "", b"", int(Flag.SEEN))
+        copy = delivery.place(conn, target, content_id, size, summary, micros)
+        body = {"message": copy.message_id, "id": copy.public_id, "folder": copy.folder_id, "uid": copy.uid}
+        facts.append(events.NewEvent("message.stored", body, mailbox_id))
+    events.record_all(conn, account_id, facts, now=now, more_bytes=size)
+    for domain in dict.fromkeys(recipient.domain for recipient in new.recipients):
+        enqueue_transfer(conn, account_id, submission_id, domain, now=now)
+    return get(conn, account_id, submission_id)
+
+
+def enqueue_transfer(
+    conn: WriteConn,
+    account_id: AccountId,
+    submission_id: SubmissionId,
+    domain: str,
+    *,
+    now: datetime,
+    run_at: datetime | None = None,
+) -> None:
+    """Let the waiting recipients of one domain be tried at ``run_at`` (default: at once); one such job at a time."""
+    jobs.enqueue(
+        conn,
+        account_id,
+        TRANSFER_KIND,
+        {"account": account_id, "submission": submission_id, "domain": domain},
+        now=now,
+        run_at=run_at,
+        unique_key=f"{TRANSFER_KIND}-{submission_id}-{domain}",
+    )
+
+
+def record_failed(conn: WriteConn, account_id: AccountId, new: NewSubmission, now: datetime) -> Submission:
+    """Keep the trace of a message that could not be accepted, so that its sender can ask for it.
+
+    Its recipients stay pending for good. Records ``submission.failed``. NotFound ``account_not_found``.
+    """
+    accounts.get(conn, account_id)
+    submission_id = _insert(conn, account_id, new, None, None, now)
+    body = {"submission": submission_id, "id": str(new.public_id), "sender": new.sender}
+    events.record(conn, account_id, "submission.failed", body, now=now)
+    return get(conn, account_id, submission_id)
+
+
+def get(conn: ReadConn, account_id: AccountId, submission_id: SubmissionId) -> Submission:
+    """One submission; NotFound ``submission_not_found``."""
+    return _one(conn, _s.account_id == account_id, _s.id == submission_id)
+
+
+def get_by_public_id(conn: ReadConn, account_id: AccountId | None, public_id: UUID) -> Submission:
+    """The submission of that id; of any account for None (the operator). NotFound ``submission_not_found``."""
+    mine = [] if account_id is None else [_s.account_id == account_id]
+    return _one(conn, _s.public_id == public_id.bytes, *mine)
+
+
+def list_recipients(
+    conn: ReadConn, account_id: AccountId, submission_ids: Iterable[SubmissionId], kind: RecipientKind | None = None
+) -> list[Recipient]:
+    """The recipients of some submissions (of one ``kind``), in the order in which they were given."""
+    statement = select(tables.transfers).where(_t.account_id == account_id, _t.submission_id.in_(set(submission_ids)))
+    if kind is not None:
+        statement = statement.where(_t.kind == kind)
+    rows = conn.execute(statement.order_by(_t.submission_id, _t.id))
+    return [_recipient(row) for row in rows]
+
+
+def release_contents(
+    conn: WriteConn, account_id: AccountId, submission_ids: Sequence[SubmissionId], now: datetime
+) -> None:
+    """Let go of the bytes of messages that are not sent again."""
+    mine = _s.account_id == account_id, _s.id.in_(submission_ids), _s.content_id.is_not(None)
+    held = [ContentId(found) for found in conn.execute(select(_s.content_id).where(*mine)).scalars()]
+    conn.execute(update(tables.submissions).where(*mine).values(content_id=None))
+    if held:
+        contents.release(conn, account_id, held, now)
+
+
+def remove_some(conn: WriteConn, account_id: AccountId, limit: int, now: datetime) -> bool:
+    """Delete up to ``limit`` submissions with all that hangs on them; False when there were none."""
+    some = select(_s.id).where(_s.account_id == account_id).order_by(_s.id).limit(limit)
+    gone = [SubmissionId(found) for found in conn.execute(some).scalars()]
+    if not gone:
+        return False
+    release_contents(conn, account_id, gone, now)
+    for table in (tables.transfer_attempts, tables.transfers):
+        mine = table.c.account_id == account_id, table.c.submission_id.in_(gone)
+        conn.execute(delete(table).where(*mine))
+    conn.execute(delete(tables.submissions).where(_s.account_id == account_id, _s.id.in_(gone)))
+    return True
+
+
+def list_releasable(conn: ReadConn, before: datetime, limit: int) -> list[tuple[AccountId, SubmissionId]]:
+    """Submissions of all accounts that were accepted before then, are final, and hold their bytes still."""
+    statement = select(_s.account_id, _s.id).where(
+        _s.content_id.is_not(None), _s.created_at < clock.to_micros(before), _s.status != "submitted"
+    )
+    return [(AccountId(row.account_id), SubmissionId(row.id)) for row in conn.execute(statement.limit(limit))]
+
+
+@scanning
+def list_page(conn: ReadConn, account_id: AccountId | None, query: Query) -> Page[Submission]:
+    """Newest first, with the number of all that match; of every account for None (the operator)."""
+    where = _conditions(account_id, query)
+    total = conn.execute(select(func.count()).select_from(tables.submissions).where(*where)).scalar_one()
+    wanted = select(_s.id).where(*where).order_by(_s.id.desc()).limit(query.limit).offset(query.offset)
+    ids = list(conn.execute(wanted).scalars()) if query.offset < total else []
+    rows = conn.execute(select(tables.submissions).where(_s.id.in_(ids)).order_by(_s.id.desc()))
+    return Page(int(total), [_submission(row) for row in rows])
+
+
+def _conditions(account_id: AccountId | None, query: Query) -> list[ColumnElement[bool]]:
+    where: list[ColumnElement[bool]] = [] if account_id is None else [_s.account_id == account_id]
+    for column, value in (
+        (_s.source, query.source),
+        (_s.mailbox_id, query.mailbox_id),
+        (_s.status, query.status),
+        (_s.sender, query.sender),
+    ):
+        if value is not None:
+            where.append(column == value)
+    if query.since is not None:
+        where.append(_s.created_at >= clock.to_micros(query.since))
+    if query.until is not None:
+        where.append(_s.created_at <= clock.to_micros(query.until))
+    if query.recipient is not None:
+        to = select(_t.submission_id).where(func.lower(_t.address) == query.recipient.lower())
+        where.append(_s.id.in_(to if account_id is None else to.where(_t.account_id == account_id)))
+    return where
+
+
+def _sent_folder(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, size_bytes: int) -> str | None:
+    """The folder for the copy; None when the mailbox has none or no room, and the mail goes without."""
+    b, a = tables.mailboxes.c, tables.accounts.c
+    row = conn.execute(
+        select(b.status, b.used_bytes, b.quota_bytes, a.used_bytes, a.quota_bytes)
+        .join_from(tables.mailboxes, tables.accounts, a.id == b.account_id)
+        .where(b.account_id == account_id, b.id == mailbox_id)
+    ).first()
+    if row is None or row[0] == "removed":
+        return None
+    if any(quota is not None and used + size_bytes > quota for used, quota in (row[1:3], row[3:5])):
+        _log.info("no_sent_copy", mailbox_id=int(mailbox_id), reason="over_quota")
+        return None
+    return next((one.name for one in folders.list_folders(conn, account_id, mailbox_id) if one.role == "sent"), None)
+
+
+def _insert(
+    conn: WriteConn,
+    account_id: AccountId,
+    new: NewSubmission,
+    mailbox_id: MailboxId | None,
+    content_id: ContentId | None,
+    now: datetime,
+) -> SubmissionId:
+    """Write the rows of a message and its recipients; without a content it has failed."""
+    micros = clock.to_micros(now)
+    is_accepted = content_id is not None
+    values = {
+        "account_id": account_id,
+        "public_id": new.public_id.bytes,
+        "mailbox_id": mailbox_id,
+        "submitter_id": new.principal.mailbox_id if new.principal else None,
+        "token_id": new.principal.token_id if new.principal else None,
+        "source": new.source,
+        "status": "submitted" if is_accepted else "failed",
+        "queue_id": new.queue_id if is_accepted else None,
+        "sender": new.sender,
+        "sender_domain": new.sender.rpartition("@")[2],
+        "envelope_sender": new.envelope_sender,
+        "return_token": new.return_token,
+        "subject": new.subject,
+        "message_id_header": new.message_id_header,
+        "content_id": content_id,
+        "size_bytes": new.size_bytes,
+        "recipients": len(new.recipients),
+        "deferred": 0,
+        "sent": 0,
+        "bounced": 0,
+        "created_at": micros,
+        "submitted_at": micros if is_accepted else None,
+        "expires_at": clock.to_micros(now + LIFETIME),
+    }
+    row = _INSERT.row(conn, values)
+    assert row is not None
+    _INSERT_TRANSFER.many(
+        conn,
+        [
+            {
+                "account_id": account_id,
+                "submission_id": row[0],
+                "kind": recipient.kind,
+                "address": recipient.address,
+                "domain": recipient.domain,
+                "status": "pending",
+                "next_attempt_at": micros if is_accepted else None,
+            }
+            for recipient in new.recipients
+        ],
+    )
+    return SubmissionId(row[0])
+
+
+def _one(conn: ReadConn, *where: ColumnElement[bool]) -> Submission:
+    row = conn.execute(select(tables.submissions).where(*where)).first()
+    if row is None:
+        raise NotFound("There is no such submission.", code="submission_not_found")
+    return _submission(row)
+
+
+def _submission(row: Any) -> Submission:
+    return Submission(
+        id=SubmissionId(row.id),
+        account_id=AccountId(row.account_id),
+        public_id=UUID(bytes=row.public_id),
+        mailbox_id=row.mailbox_id,
+        submitter_id=row.submitter_id,
+        token_id=row.token_id,
+        source=row.source,
+        status=row.status,
+        queue_id=row.queue_id,
+        sender=row.sender,
+        sender_domain=row.sender_domain,
+        envelope_sender=row.envelope_sender,
+        return_token=row.return_token,
+        subject=row.subject,
+        message_id_header=row.message_id_header,
+        content_id=row.content_id,
+        size_bytes=row.size_bytes,
+        recipients=row.recipients,
+        deferred=row.deferred,
+        sent=row.sent,
+        bounced=row.bounced,
+        created_at=clock.from_micros(row.created_at),
+        submitted_at=clock.optional_from_micros(row.submitted_at),
+        expires_at=clock.from_micros(row.expires_at),
+    )
+
+
+def _recipient(row: Any) -> Recipient:
+    return Recipient(
+        id=TransferId(row.id),
+        submission_id=SubmissionId(row.submission_id),
+        kind=row.kind,
+        address=row.address,
+        domain=row.domain,
+        status=row.status,
+        is_held=bool(row.is_held),
+        dsn_code=row.dsn_code,
+        smtp_response=row.smtp_response,
+        remote_mta=row.remote_mta,
+        attempts=row.attempts,
+        last_attempt_at=clock.optional_from_micros(row.last_attempt_at),
+        next_attempt_at=clock.optional_from_micros(row.next_attempt_at),
+        delivered_at=clock.optional_from_micros(row.delivered_at),
+    )
