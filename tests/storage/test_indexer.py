@@ -247,6 +247,58 @@ def test_tidying_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.ids("pie7") == store.expected("pie7")
 
 
+def segments(store: Store, table: str) -> int:
+    """Segments that a search in ``table`` looks into (FTS5 keeps each one's number in the high bits of its pages)."""
+    conn = apsw.Connection(str(store.data_dir / indexer.INDEX))
+    try:
+        return int(conn.execute(f"SELECT count(DISTINCT id >> 37) FROM {table}_data WHERE id >= 1 << 37").get)
+    finally:
+        conn.close()
+
+
+def test_catching_up_leaves_the_index_merged(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "BATCH_ROWS", 5)
+    monkeypatch.setattr(indexer, "UNMERGED_BATCHES", 1000)
+    store.add(*[f"apple {n} pie{n}" for n in range(400)])
+    follower = store.indexer()
+    while follower.step():
+        pass
+    follower.close()
+    assert (segments(store, "fts"), segments(store, "grams")) == (80, 80)
+    assert store.index() == 0
+    assert (segments(store, "fts"), segments(store, "grams")) == (1, 1)
+    assert store.ids("apple") == store.expected("apple")
+
+
+def test_segments_stay_few_without_an_idle_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "BATCH_ROWS", 2)
+    monkeypatch.setattr(indexer, "UNMERGED_BATCHES", 4)
+    store.add(*[f"apple {n} pie{n}" for n in range(300)])
+    follower = store.indexer()
+    most = 0
+    while follower.step():
+        most = max(most, segments(store, "fts"), segments(store, "grams"))
+    follower.close()
+    assert most == 4
+    assert store.ids("pie7") == store.expected("pie7")
+
+
+def test_a_full_batch_is_followed_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "BATCH_ROWS", 4)
+    monkeypatch.setattr(indexer, "BATCH_SECONDS", 3600.0)
+    store.add(*[f"apple {n}" for n in range(8)])
+    nudges, order = os.pipe()
+    progress, report = os.pipe()
+    follower = store.indexer()
+    monkeypatch.setattr(follower, "tidy", lambda: os.close(order))  # it found nothing to do: its input ends
+    indexer.Process(follower, nudges, report).run()
+    assert follower.watermark == 8
+    assert not follower.is_behind
+    follower.close()
+    for fd in (nudges, progress, report):
+        os.close(fd)
+
+
 def test_the_process_follows_nudges_and_ends_with_its_input(store: Store) -> None:
     store.add("apple")
     child = Child(store.data_dir)

@@ -32,7 +32,7 @@ from restante.schema.fulltext.plan import Scope
 
 MAIN = "restante.db"
 INDEX = "index.db"
-VERSION = f"4/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
+VERSION = f"5/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
 
 BATCH_ROWS = 500
 BATCH_BYTES = 16 << 20  # of messages as received
@@ -43,6 +43,7 @@ REPORT_SECONDS = 0.5
 IDLE_SECONDS = 2.0  # without nudges it looks by itself
 REST_SECONDS = 10.0  # after its last work it gives memory back
 MERGE_PAGES = 500
+UNMERGED_BATCHES = 16  # without a moment to merge them; from then on each batch merges a step as well
 SWEEP_TERMS = 300
 SWEEP_AFTER = 200  # removed messages
 BUSY_MILLISECONDS = 10_000
@@ -63,8 +64,8 @@ CREATE VIRTUAL TABLE fts USING fts5(terms, content='', contentless_delete=1, det
                                     tokenize="ascii tokenchars '{fulltext.WORD_CHARACTERS}'");
 CREATE VIRTUAL TABLE grams USING fts5(parts, content='', contentless_delete=1, detail=none,
                                       tokenize="ascii tokenchars '{fulltext.WORD_CHARACTERS}'");
-INSERT INTO fts(fts, rank) VALUES ('automerge', 0), ('crisismerge', 40), ('usermerge', 2), ('hashsize', 16777216);
-INSERT INTO grams(grams, rank) VALUES ('automerge', 0), ('crisismerge', 40), ('usermerge', 2), ('hashsize', 16777216);
+INSERT INTO fts(fts, rank) VALUES ('automerge', 0), ('crisismerge', 400), ('usermerge', 2), ('hashsize', 16777216);
+INSERT INTO grams(grams, rank) VALUES ('automerge', 0), ('crisismerge', 400), ('usermerge', 2), ('hashsize', 16777216);
 INSERT INTO state VALUES ('watermark', 0), ('rebuilt', 0), ('removed', 0);
 """  # noqa: S608 - constants only
 
@@ -138,6 +139,8 @@ class Indexer:
         self._known: dict[int, set[str]] = {}
         self._known_before: dict[int, set[str]] = {}
         self._sweep_at: int | None = None
+        self._unmerged = 0  # batches since all was merged
+        self._is_cut = False  # the last batch ended at its bounds, not at the queue's end
         self.watermark = self._state("watermark")
         self._rebuilt = self._state("rebuilt")
         self._removed = self._state("removed")
@@ -194,16 +197,31 @@ class Indexer:
         """Whether older messages are still to be indexed again."""
         return self._rebuilt > 0
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the next batch can follow at once: there is more than the last one could take."""
+        return self._is_cut or self.is_rebuilding
+
     def catch_up(self) -> int:
-        """Index all there is to index now; returns the number of messages looked at."""
+        """Index all there is to index now and merge the index; returns the number of messages looked at."""
         done = 0
         while count := self.step():
             done += count
+        while self._merge():
+            pass
         return done
 
     def step(self) -> int:
-        """Index one batch, from the queue or, when that is empty, of a rebuild; returns the number of messages."""
-        return self._follow() or self._rebuild_some()
+        """Index one batch, from the queue or, when that is empty, of a rebuild; returns the number of messages.
+
+        Under load that leaves no moment for ``tidy`` it merges as well: a search looks into each segment.
+        """
+        count = self._follow() or self._rebuild_some()
+        if count:
+            self._unmerged += 1
+            if self._unmerged > UNMERGED_BATCHES:
+                self._merge()
+        return count
 
     def _follow(self) -> int:
         rows = self._main.execute(
@@ -212,14 +230,16 @@ class Indexer:
             (self.watermark, BATCH_ROWS),
         )
         found: dict[int, Source | None] = {}
-        watermark, size = self.watermark, 0
+        watermark, count, size = self.watermark, 0, 0
         for queue_id, message_id, *row in rows:
             watermark = queue_id
+            count += 1
             found[message_id] = None if row[0] is None else self._source(*row)
             size += row[-1] or 0
             if size > BATCH_BYTES:
                 break
         rows.close(True)
+        self._is_cut = count == BATCH_ROWS or size > BATCH_BYTES
         if found:
             with _transaction(self._index):
                 self._write(found)
@@ -309,11 +329,22 @@ class Indexer:
 
     def tidy(self) -> bool:
         """One bounded step of merging or sweeping, for idle moments; returns whether there is more to do."""
+        return self._merge() or self.sweep()
+
+    def _merge(self) -> bool:
+        """Merge segments, at most about ``MERGE_PAGES`` pages of each index; returns whether there is more to merge.
+
+        FTS5 takes the level with the most segments and all segments of it: the rarer this is called, the more of them
+        it merges at once.
+        """
         before = self._index.total_changes()
         with _transaction(self._index):
             self._index.execute("INSERT INTO fts(fts, rank) VALUES ('merge', ?)", (MERGE_PAGES,))
             self._index.execute("INSERT INTO grams(grams, rank) VALUES ('merge', ?)", (MERGE_PAGES,))
-        return self._index.total_changes() - before >= 4 or self.sweep()
+        if self._index.total_changes() - before > 2:  # each statement counts for one, and its work comes on top
+            return True
+        self._unmerged = 0
+        return False
 
     def sweep(self, after: int = SWEEP_AFTER) -> bool:
         """Look at some words, if at least ``after`` messages were removed, and forget those that no message has.
@@ -403,11 +434,11 @@ class Process:
             worked = now >= self._batch_at and self._indexer.step() > 0
             if worked:
                 self._is_active = True
-                self._batch_at = now + BATCH_SECONDS
+                self._batch_at = now if self._indexer.is_behind else now + BATCH_SECONDS
                 self._rest_at = now + REST_SECONDS
             self._keep_house(now)
-            if worked or self._indexer.is_rebuilding:
-                wait = 0.0 if self._indexer.is_rebuilding else max(0.0, self._batch_at - time.monotonic())
+            if worked:
+                wait = max(0.0, self._batch_at - time.monotonic())
             elif self._indexer.tidy():
                 wait = 0.0
             else:
