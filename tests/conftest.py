@@ -19,7 +19,7 @@ from restante.storage.writer import InProcessDatabase
 from restante.vault import Vault
 from tests.fakes import FakeResolver
 
-pytest_plugins = ["tests.plugins.no_skips", "tests.plugins.postgres"]
+pytest_plugins = ["tests.plugins.event_bodies", "tests.plugins.no_skips", "tests.plugins.postgres"]
 
 
 @pytest.fixture

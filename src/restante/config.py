@@ -299,6 +299,14 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Events:
+    """``[events]``"""
+
+    keep_days: int = _setting(30, "Events are kept so long for readers.", least=1, most=36500)
+    keep_per_account: int = _setting(1_000_000, "Of one account so many are kept, the newest.", least=1000)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Every setting of one server. Made by ``load``; ``Config()`` holds the defaults (tests)."""
 
@@ -316,6 +324,7 @@ class Config:
     mail_api: MailApi = _section(MailApi, "The Mail API (/api/v1).")
     limits: Limits = _section(Limits, "How often.")
     storage: Storage = _section(Storage, "Where bytes live.")
+    events: Events = _section(Events, "The log of what happened, for programs that follow it.")
     log: Log = _section(Log, "The log, on standard error.")
     metrics: Metrics = _section(Metrics, "Prometheus metrics.")
 

@@ -11,7 +11,7 @@ from restante.schema.connections import WriteConn
 
 
 def _events(conn: WriteConn, account_id: AccountId) -> list[str]:
-    return [event.type for event in events.list_after(conn, account_id, EventNumber(0), 100)]
+    return [event.type for event in events.list_after(conn, account_id, EventNumber(0), 100).events]
 
 
 def test_create_find_list(conn: WriteConn, now: datetime) -> None:

@@ -117,5 +117,5 @@ def test_missing_proof_is_noted_once_and_forgotten(conn: WriteConn, red: Tenant,
     found = domains.get(conn, *place)
     assert (found.dns_checked_at, found.dns_missing_since) == (days[3], days[1])
     assert domains.set_dns_status(conn, *place, "verified", days[4]).dns_missing_since is None
-    told = [event.type for event in events.list_after(conn, red.account.id, EventNumber(0), 99)]
+    told = [event.type for event in events.list_after(conn, red.account.id, EventNumber(0), 99).events]
     assert told.count("domain.proof_missing") == 1

@@ -81,7 +81,7 @@ def test_settings_and_their_events(conn: WriteConn, red: Tenant, now: datetime) 
     assert not mailboxes.set_password(conn, *me, None, now).has_password
     with pytest.raises(Invalid):
         mailboxes.set_role(conn, *me, "owner", now)  # type: ignore[arg-type]
-    recorded = events.list_after(conn, red.account.id, EventNumber(0), 100)
+    recorded = events.list_after(conn, red.account.id, EventNumber(0), 100).events
     assert [event.type for event in recorded[3:]] == [
         "mailbox.quota_set",
         "mailbox.role_set",

@@ -165,10 +165,12 @@ async def test_events_are_numbered_without_gaps(rt: Runtime, bob: Mailbox) -> No
     one = await make_message(rt, bob)
     await rt.db.write(messages.set_flags, bob.account_id, bob.id, [one.message_id], add=Flag.SEEN, now=rt.clock.now())
     await rt.db.write(messages.remove, bob.account_id, bob.id, [one.message_id], now=rt.clock.now())
-    log = await rt.db.read(events.list_after, bob.account_id, EventNumber(0), 100)
+    log = (await rt.db.read(events.list_after, bob.account_id, EventNumber(0), 100)).events
     assert [event.number for event in log] == list(range(1, len(log) + 1))
-    assert [event.type for event in log][-3:] == ["message.received", "message.flagged", "message.deleted"]
-    assert log[-3].body["message"] == one.message_id
+    told = ["message.received", "message.read", "message.flagged", "message.deleted"]
+    assert [event.type for event in log][-4:] == told
+    assert {event.body["message"] for event in log[-4:]} == {one.message_id}
+    assert {event.body["id"] for event in log[-4:]} == {one.public_id}
 
 
 @pytest.mark.parametrize("name", ["with space", "", "\\Seen", "a" * 65, "ünïcode", "a(b", "a%b"])

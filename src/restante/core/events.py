@@ -9,16 +9,17 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from restante import clock
-from restante.errors import NotFound
+from restante.core.event_types import TYPES
+from restante.errors import Conflict, Invalid, NotFound
 from restante.ids import AccountId, EventNumber, MailboxId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn, touch
 from restante.schema.prepared import Prepared
 
-VERSION = 1  # of every body shape so far
+SCANNED = 10_000  # events that one reading call looks at
 
 _e = tables.events.c
 
@@ -32,6 +33,11 @@ _TAKE_NUMBERS = Prepared(
     .returning(tables.accounts.c.event_number)
 )
 _INSERT = Prepared(insert(tables.events))
+_BOUNDS = Prepared(
+    select(tables.accounts.c.event_number, tables.accounts.c.events_pruned).where(
+        tables.accounts.c.id == bindparam("in_account")
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,10 @@ def record(
     now: datetime,
     mailbox_id: int | None = None,
 ) -> EventNumber:
-    """Write one event and note the account for a signal after the commit. Raises NotFound for an unknown account."""
+    """Write one event and note the account for a signal after the commit. Raises NotFound for an unknown account.
+
+    ``type_`` and ``body`` are as ``event_types`` says.
+    """
     return record_all(conn, account_id, [NewEvent(type_, body, mailbox_id)], now=now)
 
 
@@ -88,7 +97,7 @@ def record_all(
                 "account_id": account_id,
                 "number": number,
                 "type": fact.type,
-                "version": VERSION,
+                "version": TYPES[fact.type].version,
                 "created_at": created_at,
                 "mailbox_id": fact.mailbox_id,
                 "body": msgspec.json.encode(fact.body).decode(),
@@ -100,20 +109,86 @@ def record_all(
     return EventNumber(last)
 
 
-def list_after(conn: ReadConn, account_id: AccountId, after: EventNumber, limit: int) -> list[Event]:
-    """The events behind number ``after``, oldest first."""
-    rows = conn.execute(
-        select(tables.events).where(_e.account_id == account_id, _e.number > after).order_by(_e.number).limit(limit)
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Events in order, and ``cursor``: after which the next page begins. ``is_last``: nothing more is there yet."""
+
+    events: list[Event]
+    cursor: EventNumber
+    is_last: bool
+
+
+def list_after(
+    conn: ReadConn,
+    account_id: AccountId,
+    after: EventNumber,
+    limit: int,
+    *,
+    types: frozenset[str] | None = None,
+    mailbox_id: MailboxId | None = None,
+) -> EventPage:
+    """The events behind number ``after``, oldest first: all, or those of some types or of one mailbox.
+
+    One call looks at ``SCANNED`` events at most, so a page of a rare type may be empty and not the last. Raises
+    Conflict(code="events_pruned") when events behind ``after`` are kept no more, Invalid for a number not given out yet.
+    """
+    newest, pruned = bounds(conn, account_id)
+    if after < pruned:
+        details = {"after": f"{pruned} or more"}
+        raise Conflict(f"Events up to {pruned} are kept no more.", code="events_pruned", details=details)
+    if after > newest:
+        raise Invalid(f"The newest event is {newest}.", code="invalid_cursor", details={"after": f"at most {newest}"})
+    reach = min(newest, after + SCANNED)
+    statement = select(tables.events).where(_e.account_id == account_id, _e.number > after, _e.number <= reach)
+    if types is not None:
+        statement = statement.where(_e.type.in_(sorted(types)))
+    if mailbox_id is not None:
+        statement = statement.where(_e.mailbox_id == mailbox_id)
+    found = [_event(row) for row in conn.execute(statement.order_by(_e.number).limit(limit))]
+    cursor = found[-1].number if len(found) == limit else EventNumber(reach)
+    return EventPage(found, cursor, cursor >= newest)
+
+
+def bounds(conn: ReadConn, account_id: AccountId) -> tuple[EventNumber, EventNumber]:
+    """The number of the newest event, and the one up to which none are kept. Raises NotFound for no such account."""
+    row = _BOUNDS.row(conn, {"in_account": account_id})
+    if row is None:
+        raise NotFound("no such account", code="account_not_found")
+    return EventNumber(row[0]), EventNumber(row[1])
+
+
+def prune(conn: WriteConn, account_id: AccountId, before: datetime, keep: int, limit: int) -> int:
+    """Delete up to ``limit`` of the oldest events that are from before ``before`` or not among the ``keep`` newest.
+
+    Returns how many went; readers behind them are told.
+    """
+    newest, pruned = bounds(conn, account_id)
+    oldest = conn.execute(
+        select(_e.number, _e.created_at)
+        .where(_e.account_id == account_id, _e.number > pruned, _e.number <= pruned + limit)
+        .order_by(_e.number)
+    ).all()
+    moment = clock.to_micros(before)
+    last = pruned
+    for row in oldest:
+        if row.created_at >= moment and row.number > newest - keep:
+            break
+        last = row.number
+    if last == pruned:
+        return 0
+    gone = delete(tables.events).where(_e.account_id == account_id, _e.number > pruned, _e.number <= last)
+    a = tables.accounts.c
+    conn.execute(update(tables.accounts).where(a.id == account_id).values(events_pruned=last))
+    return conn.execute(gone).rowcount
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        AccountId(row.account_id),
+        EventNumber(row.number),
+        row.type,
+        row.version,
+        clock.from_micros(row.created_at),
+        row.mailbox_id,
+        msgspec.json.decode(row.body),
     )
-    return [
-        Event(
-            AccountId(row.account_id),
-            EventNumber(row.number),
-            row.type,
-            row.version,
-            clock.from_micros(row.created_at),
-            row.mailbox_id,
-            msgspec.json.decode(row.body),
-        )
-        for row in rows
-    ]

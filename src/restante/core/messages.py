@@ -224,13 +224,19 @@ class _Place:
     content_id: ContentId
     flags: int
     size_bytes: int
+    public_id: bytes
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """The message as events name it."""
+        return {"message": self.id, "id": str(uuid.UUID(bytes=self.public_id))}
 
 
 def _places(
     conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, message_ids: Sequence[MessageId]
 ) -> list[_Place]:
     rows = conn.execute(
-        select(_m.id, _m.mailbox_id, _m.folder_id, _m.uid, _m.content_id, _m.flags, _m.size_bytes)
+        select(_m.id, _m.mailbox_id, _m.folder_id, _m.uid, _m.content_id, _m.flags, _m.size_bytes, _m.public_id)
         .where(_m.account_id == account_id, _m.mailbox_id == mailbox_id, _m.id.in_(message_ids))
         .order_by(_m.folder_id, _m.uid)
     )
@@ -292,7 +298,10 @@ def set_flags(
     remove: Flag = NO_FLAGS,
     now: datetime,
 ) -> int:
-    """Set and clear system flags of messages of one mailbox; returns how many changed. Records ``message.flagged``."""
+    """Set and clear system flags of messages of one mailbox; returns how many changed.
+
+    Records ``message.flagged`` for each, and ``message.read`` before it for one that is seen now and was not.
+    """
     changed = 0
     for folder_id, places in _by_folder(_places(conn, account_id, mailbox_id, message_ids)).items():
         touched = [(place, (place.flags | add) & ~remove) for place in places]
@@ -307,14 +316,12 @@ def set_flags(
                 .where(_m.id == place.id, _m.account_id == account_id)
                 .values(flags=flags, modseq=modseq)
             )
-        facts = [
-            events.NewEvent(
-                "message.flagged",
-                {"message": place.id, "flags": [name for flag, name in FLAG_NAMES.items() if flags & flag]},
-                mailbox_id,
-            )
-            for place, flags in touched
-        ]
+        facts = []
+        for place, flags in touched:
+            if flags & ~place.flags & Flag.SEEN:
+                facts.append(events.NewEvent("message.read", place.named, mailbox_id))
+            names = [name for flag, name in FLAG_NAMES.items() if flags & flag]
+            facts.append(events.NewEvent("message.flagged", place.named | {"flags": names}, mailbox_id))
         events.record_all(conn, account_id, facts, now=now)
         changed += len(touched)
     return changed
@@ -340,7 +347,7 @@ def move(
     ).first()
     if target is None:
         raise NotFound("no such folder", code="folder_not_found")
-    moved: list[tuple[MessageId, Uid]] = []
+    moved: list[tuple[_Place, Uid]] = []
     for source_id, places in _by_folder(_places(conn, account_id, mailbox_id, message_ids)).items():
         if source_id == folder_id:
             continue
@@ -353,17 +360,17 @@ def move(
                 .where(_m.id == place.id, _m.account_id == account_id)
                 .values(folder_id=folder_id, uid=uid, modseq=modseq)
             )
-            moved.append((place.id, uid))
+            moved.append((place, uid))
             uid = Uid(uid + 1)
     facts = [
-        events.NewEvent("message.moved", {"message": message_id, "folder": folder_id, "uid": uid}, mailbox_id)
-        for message_id, uid in moved
+        events.NewEvent("message.moved", place.named | {"folder": folder_id, "uid": uid}, mailbox_id)
+        for place, uid in moved
     ]
     if facts:
-        queued = [{"account_id": account_id, "message_id": message_id} for message_id, _ in moved]
+        queued = [{"account_id": account_id, "message_id": place.id} for place, _ in moved]
         conn.execute(insert(tables.index_queue), queued)  # the folder is a term of the search index
         events.record_all(conn, account_id, facts, now=now)
-    return moved
+    return [(place.id, uid) for place, uid in moved]
 
 
 def remove(
@@ -399,8 +406,7 @@ def remove(
     conn.execute(update(tables.accounts).where(a.id == account_id).values(used_bytes=a.used_bytes - size))
     touch(conn, account_id)
     facts = [
-        events.NewEvent("message.deleted", {"message": place.id, "folder": place.folder_id}, mailbox_id)
-        for place in places
+        events.NewEvent("message.deleted", place.named | {"folder": place.folder_id}, mailbox_id) for place in places
     ]
     if is_told:
         events.record_all(conn, account_id, facts, now=now)

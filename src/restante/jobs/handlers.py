@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from datetime import timedelta
 
-from restante.core import contents
+from restante.core import accounts, contents, events
 from restante.core.jobs import Job
 from restante.ids import AccountId
 from restante.jobs.worker import Handler
@@ -48,12 +48,22 @@ async def sweep_blobs(rt: Runtime, _job: Job) -> None:
                 await loop.run_in_executor(rt.pool, delete)
 
 
+async def prune_events(rt: Runtime, _job: Job) -> None:
+    """Delete events that are older or more than the settings keep, in short transactions."""
+    before = rt.clock.now() - timedelta(days=rt.config.events.keep_days)
+    keep = rt.config.events.keep_per_account
+    for account in await rt.db.read(accounts.list_accounts):
+        while await rt.db.write(events.prune, account.id, before, keep, SWEEP_ROWS):
+            pass
+
+
 HANDLERS: Mapping[str, Handler] = {
     "sweep-contents": sweep_contents,
     "sweep-blobs": sweep_blobs,
     "check-domains": domains.check_proofs,
     "expire-domains": removal.expire_unapproved,
     "purge-removed": removal.purge,
+    "prune-events": prune_events,
     notices.KIND: notices.store,
 }
 PERIODIC: Mapping[str, timedelta] = {
@@ -62,4 +72,5 @@ PERIODIC: Mapping[str, timedelta] = {
     "check-domains": timedelta(minutes=10),
     "expire-domains": timedelta(hours=1),
     "purge-removed": timedelta(minutes=1),
+    "prune-events": timedelta(hours=1),
 }

@@ -48,6 +48,7 @@ accounts = Table(
     Column("quota_bytes", BigInteger),  # null: no limit
     Column("used_bytes", BigInteger, nullable=False, default=0),
     Column("event_number", BigInteger, nullable=False, default=0),  # the last one given out
+    Column("events_pruned", BigInteger, nullable=False, default=0, server_default="0"),  # up to here none are kept
     Column("created_at", BigInteger, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -262,6 +263,7 @@ tokens = Table(
     Column("prefix", Text, nullable=False),
     Column("hash", LargeBinary, nullable=False, unique=True),
     Column("name", Text, nullable=False),
+    Column("scopes", Text),  # what it may do, separated by one space; null: all that its kind may
     Column("rate_limit", Integer),  # requests a minute; null: the dialect's own limits; 0: none
     Column("is_active", SmallInteger, nullable=False, default=1),
     Column("created_at", BigInteger, nullable=False),

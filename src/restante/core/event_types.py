@@ -1,0 +1,228 @@
+"""What can be told: every type of event, its version and the fields of its body, as one literal table.
+
+A type's name and the meaning of its fields stay for good. A body may gain fields; one that would lose or change any
+gets a new version. Whoever records an event adds its type here first: a test holds every recorded body against it.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from restante.errors import Invalid
+
+
+class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Fields of one type's body."""
+
+
+class MessageReceived(_Body, kw_only=True):
+    """A message is in a mailbox: delivered, imported or stored by a program.
+
+    ``id``: its public id; ``message``: its number on this instance; ``uid``: its number in the folder; ``sender``: the
+    envelope's, "" for a report or an import; ``recipient``: the envelope's, "" for an import.
+    """
+
+    message: int
+    id: str
+    folder: int
+    uid: int
+    sender: str
+    recipient: str
+    size_bytes: int
+
+
+class MessageFlagged(_Body, kw_only=True):
+    """The flags of a message changed; ``flags`` are all it has now."""
+
+    message: int
+    id: str
+    flags: list[str]
+
+
+class MessageRead(_Body, kw_only=True):
+    """A message was marked as seen."""
+
+    message: int
+    id: str
+
+
+class MessageMoved(_Body, kw_only=True):
+    """A message is in another folder now, under a new ``uid``."""
+
+    message: int
+    id: str
+    folder: int
+    uid: int
+
+
+class MessageDeleted(_Body, kw_only=True):
+    """A message is gone for good; ``folder`` is where it was."""
+
+    message: int
+    id: str
+    folder: int
+
+
+class Named(_Body):
+    """An account, by its name."""
+
+    name: str
+
+
+class AccountStatus(_Body):
+    """An account was suspended or works again."""
+
+    status: str
+
+
+class Quota(_Body):
+    """Bytes that an account or a mailbox may use; null: no limit."""
+
+    quota_bytes: int | None
+
+
+class DomainAdded(_Body):
+    """A domain; ``dns_status`` is pending, verified or forced."""
+
+    domain: str
+    approved: bool
+    dns_status: str
+
+
+class OfDomain(_Body):
+    """A domain, by its name."""
+
+    domain: str
+
+
+class DomainStatus(_Body):
+    """What DNS says of a domain's ownership: pending, verified or forced."""
+
+    domain: str
+    dns_status: str
+
+
+class DomainCatchAll(_Body):
+    """Which mailbox takes mail for unknown addresses of a domain; null: none."""
+
+    domain: str
+    mailbox: str | None
+
+
+class Address(_Body):
+    """An address."""
+
+    address: str
+
+
+class MailboxStatus(_Body):
+    """Whether a mailbox takes logins and mail: active or disabled."""
+
+    status: str
+
+
+class MailboxRole(_Body):
+    """What a mailbox's user is: user, or admin (operator of the instance)."""
+
+    role: str
+
+
+class AliasAdded(_Body):
+    """A further address of a mailbox."""
+
+    address: str
+    mailbox: str
+
+
+class TokenCreated(_Body):
+    """A credential of a program; ``prefix`` are its first letters."""
+
+    token_id: int
+    prefix: str
+    dialect: str
+    kind: str
+
+
+class TokenRevoked(_Body):
+    """A credential works no more."""
+
+    token_id: int
+    prefix: str
+
+
+class Granted(_Body):
+    """Permissions that a user now holds over a domain."""
+
+    domain: str
+    permissions: list[str]
+
+
+class Revoked(_Body):
+    """Permissions that a user no longer holds over a domain."""
+
+    domain_id: int
+    permissions: list[str]
+
+
+class Empty(_Body):
+    """Nothing more to say: the type and the mailbox tell all."""
+
+
+class EventType(msgspec.Struct, frozen=True):
+    """One line of the table."""
+
+    version: int
+    body: type[msgspec.Struct]
+
+
+TYPES: dict[str, EventType] = {
+    "account.created": EventType(1, Named),
+    "account.quota_set": EventType(1, Quota),
+    "account.removed": EventType(1, Named),
+    "account.resumed": EventType(1, AccountStatus),
+    "account.suspended": EventType(1, AccountStatus),
+    "alias.added": EventType(1, AliasAdded),
+    "alias.removed": EventType(1, Address),
+    "domain.added": EventType(1, DomainAdded),
+    "domain.approved": EventType(1, OfDomain),
+    "domain.catch_all_set": EventType(1, DomainCatchAll),
+    "domain.dns_status_set": EventType(1, DomainStatus),
+    "domain.proof_missing": EventType(1, OfDomain),
+    "domain.removed": EventType(1, OfDomain),
+    "mailbox.created": EventType(1, Address),
+    "mailbox.disabled": EventType(1, MailboxStatus),
+    "mailbox.enabled": EventType(1, MailboxStatus),
+    "mailbox.password_set": EventType(1, Empty),
+    "mailbox.quota_set": EventType(1, Quota),
+    "mailbox.removed": EventType(1, Address),
+    "mailbox.role_set": EventType(1, MailboxRole),
+    "message.deleted": EventType(1, MessageDeleted),
+    "message.flagged": EventType(1, MessageFlagged),
+    "message.moved": EventType(1, MessageMoved),
+    "message.read": EventType(1, MessageRead),
+    "message.received": EventType(1, MessageReceived),
+    "permission.granted": EventType(1, Granted),
+    "permission.revoked": EventType(1, Revoked),
+    "token.created": EventType(1, TokenCreated),
+    "token.revoked": EventType(1, TokenRevoked),
+}
+"""Type name -> its present version and body."""
+
+
+def expand(patterns: Iterable[str]) -> frozenset[str]:
+    """The types that ``patterns`` name: each a type (``message.received``), a family (``message.*``) or ``*``.
+
+    Raises Invalid(code="unknown_event_type") for a pattern that names none.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        family = pattern.removesuffix("*") if pattern == "*" or pattern.endswith(".*") else None
+        named = {name for name in TYPES if (name == pattern if family is None else name.startswith(family))}
+        if not named:
+            raise Invalid(
+                f"There is no event type {pattern[:60]!r}.",
+                code="unknown_event_type",
+                details={"types": "a type such as message.received, a family such as message.*, or *"},
+            )
+        found |= named
+    return frozenset(found)
