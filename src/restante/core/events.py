@@ -130,7 +130,7 @@ def list_after(
     """The events behind number ``after``, oldest first: all, or those of some types or of one mailbox.
 
     One call looks at ``SCANNED`` events at most, so a page of a rare type may be empty and not the last. Raises
-    Conflict(code="events_pruned") when events behind ``after`` are kept no more, Invalid for a number not given out yet.
+    Conflict(code="events_pruned") when events behind ``after`` are kept no more, Invalid for a number of the future.
     """
     newest, pruned = bounds(conn, account_id)
     if after < pruned:
