@@ -11,7 +11,7 @@ import msgspec
 from restante.errors import Invalid
 
 
-class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
     """Fields of one type's body."""
 
 
