@@ -31,6 +31,15 @@ class MessageReceived(_Body, kw_only=True):
     size_bytes: int
 
 
+class MessageStored(_Body, kw_only=True):
+    """A message was put into a folder beside what was received: the copy of one that was sent."""
+
+    message: int
+    id: str
+    folder: int
+    uid: int
+
+
 class MessageFlagged(_Body, kw_only=True):
     """The flags of a message changed; ``flags`` are all it has now."""
 
@@ -64,7 +73,7 @@ class MessageDeleted(_Body, kw_only=True):
 
 
 class Named(_Body):
-    """An account, by its name."""
+    """An account by its name, or the name that is shown with a mailbox's address."""
 
     name: str
 
@@ -150,6 +159,14 @@ class TokenRevoked(_Body):
     prefix: str
 
 
+class TokenUpdated(_Body):
+    """A credential's properties changed."""
+
+    token_id: int
+    prefix: str
+    is_active: bool
+
+
 class Granted(_Body):
     """Permissions that a user now holds over a domain."""
 
@@ -162,6 +179,55 @@ class Revoked(_Body):
 
     domain_id: int
     permissions: list[str]
+
+
+class Folder(_Body):
+    """A folder of a mailbox, by its name."""
+
+    folder: str
+
+
+class FolderRenamed(_Body):
+    """A folder has another ``name`` now."""
+
+    folder: str
+    name: str
+
+
+class SubmissionAccepted(_Body, kw_only=True):
+    """A message waits to be sent. ``id``: its public id; ``source``: api, smtp or system; ``sender``: its From."""
+
+    submission: int
+    id: str
+    source: str
+    sender: str
+    recipients: int
+    size_bytes: int
+
+
+class SubmissionFailed(_Body, kw_only=True):
+    """A message could not be taken for sending."""
+
+    submission: int
+    id: str
+    sender: str
+
+
+class Transfer(_Body, kw_only=True):
+    """What became of one recipient of a submission; ``status`` is the submission's state after it.
+
+    ``id``: the submission's public id; ``dsn_code``: RFC 3463; ``response``: what the other server said.
+    """
+
+    submission: int
+    id: str
+    transfer: int
+    recipient: str
+    dsn_code: str | None
+    response: str | None
+    remote_mta: str | None
+    attempts: int
+    status: str
 
 
 class Empty(_Body):
@@ -189,9 +255,13 @@ TYPES: dict[str, EventType] = {
     "domain.dns_status_set": EventType(1, DomainStatus),
     "domain.proof_missing": EventType(1, OfDomain),
     "domain.removed": EventType(1, OfDomain),
+    "folder.created": EventType(1, Folder),
+    "folder.removed": EventType(1, Folder),
+    "folder.renamed": EventType(1, FolderRenamed),
     "mailbox.created": EventType(1, Address),
     "mailbox.disabled": EventType(1, MailboxStatus),
     "mailbox.enabled": EventType(1, MailboxStatus),
+    "mailbox.name_set": EventType(1, Named),
     "mailbox.password_set": EventType(1, Empty),
     "mailbox.quota_set": EventType(1, Quota),
     "mailbox.removed": EventType(1, Address),
@@ -201,10 +271,18 @@ TYPES: dict[str, EventType] = {
     "message.moved": EventType(1, MessageMoved),
     "message.read": EventType(1, MessageRead),
     "message.received": EventType(1, MessageReceived),
+    "message.stored": EventType(1, MessageStored),
     "permission.granted": EventType(1, Granted),
     "permission.revoked": EventType(1, Revoked),
+    "submission.accepted": EventType(1, SubmissionAccepted),
+    "submission.failed": EventType(1, SubmissionFailed),
     "token.created": EventType(1, TokenCreated),
+    "token.removed": EventType(1, TokenRevoked),
     "token.revoked": EventType(1, TokenRevoked),
+    "token.updated": EventType(1, TokenUpdated),
+    "transfer.bounced": EventType(1, Transfer),
+    "transfer.deferred": EventType(1, Transfer),
+    "transfer.delivered": EventType(1, Transfer),
 }
 """Type name -> its present version and body."""
 
