@@ -107,4 +107,6 @@ def test_a_pattern_that_names_nothing_is_refused(pattern: str) -> None:
 
 def test_patterns_name_types() -> None:
     assert event_types.expand(["*"]) == set(event_types.TYPES)
-    assert event_types.expand(["token.*", "message.read"]) == {"token.created", "token.revoked", "message.read"}
+    assert event_types.expand(["token.*", "message.read"]) == {
+        name for name in event_types.TYPES if name[:6] == "token."
+    } | {"message.read"}
