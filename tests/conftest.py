@@ -1,4 +1,4 @@
-"""Shared fixtures: a real runtime on a temporary SQLite store, in this process."""
+"""Shared fixtures: a real runtime on a temporary store of the engine that ``--engine`` names, in this process."""
 
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from restante.clock import ManualClock
-from restante.config import Config
+from restante.config import SQLITE, Config
 from restante.runtime import Runtime
 from restante.storage import indexer
 from restante.storage.blobs.files import FileBlobs
@@ -23,7 +23,7 @@ pytest_plugins = ["tests.plugins.event_bodies", "tests.plugins.no_skips", "tests
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
+def config(tmp_path: Path, database_url: str) -> Config:
     """Settings for a data directory of this test's own; listeners take any free port."""
     data_dir = tmp_path / "data"
     data_dir.mkdir(mode=0o700)
@@ -35,6 +35,7 @@ def config(tmp_path: Path) -> Config:
         http=replace(base.http, listen="127.0.0.1:0"),
         smtp=replace(base.smtp, listen="127.0.0.1:0"),
         submission=replace(base.submission, listen="127.0.0.1:0"),
+        storage=replace(base.storage, database=database_url or SQLITE),
     )
 
 
@@ -54,8 +55,9 @@ def resolver() -> FakeResolver:
 async def rt(config: Config, clock: ManualClock, resolver: FakeResolver) -> AsyncIterator[Runtime]:
     """A runtime whose writer is in this process."""
     signals = Signals()
-    db = InProcessDatabase(config.data_dir, signals)
-    indexer.prepare(config.data_dir)
+    db = InProcessDatabase(config.data_dir, signals, config.storage.database_url)
+    if not config.storage.database_url:
+        indexer.prepare(config.data_dir)
     pool = ThreadPoolExecutor(2)
     yield Runtime(
         config=config,

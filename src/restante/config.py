@@ -20,6 +20,7 @@ MIB = 1024 * KIB
 ENV_PREFIX = "RESTANTE_"
 ENV_FILE = "RESTANTE_CONFIG"
 DEFAULT_FILE = "restante.toml"
+SQLITE = "sqlite"
 
 _SIZE = re.compile(r"(\d{1,15})\s*(|[kmgt]?i?b?)", re.IGNORECASE)
 _SIZE_FACTORS = {"": 1, "k": KIB, "m": MIB, "g": 1024 * MIB, "t": 1024 * 1024 * MIB}
@@ -108,6 +109,11 @@ def _check_prefix(value: str) -> None:
 def _check_endpoint(value: str) -> None:
     if value and not re.fullmatch(r"https?://[^\s/?#@]+/?", value):
         raise ValueError("an address such as https://s3.example.com (no path), or nothing")
+
+
+def _check_database(value: str) -> None:
+    if value != SQLITE and not re.fullmatch(r"postgres(ql)?://\S*", value):
+        raise ValueError("sqlite or an address such as postgresql://restante@db.example.com/mail")
 
 
 def _check_hostname(value: str) -> None:
@@ -266,6 +272,13 @@ class S3:
 class Storage:
     """``[storage]``"""
 
+    database: str = _setting(
+        SQLITE,
+        "Where rows live: `sqlite` (a file in the data directory), or a PostgreSQL database (15 or newer) as "
+        "`postgresql://user:password@host/name`; a password may stand in `~/.pgpass` instead.",
+        check=_check_database,
+        secret=True,
+    )
     inline_bytes: int = _setting(
         128 * KIB, "Messages up to so many compressed bytes live in the database, larger ones as blobs.", most=16 * MIB,
         least=0,
@@ -278,6 +291,11 @@ class Storage:
         choices=("files", "s3"),
     )
     s3: S3 = _section(S3, "The S3 bucket, when `blobs` is `s3`.")
+
+    @property
+    def database_url(self) -> str:
+        """The PostgreSQL database's address; empty: SQLite in the data directory."""
+        return "" if self.database == SQLITE else self.database
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""A PostgreSQL server for the test session (one for each xdist worker) and a fresh database for each test."""
+"""The engine that a test run is about (``--engine``), and a PostgreSQL server for those that need one.
+
+There is one server for the session (one for each xdist worker), and a fresh database for each test.
+"""
 
 from collections.abc import Iterator
 
@@ -8,6 +11,22 @@ import sqlalchemy
 from restante.storage import upgrades
 from tools import postgres
 from tools.postgres import Cluster
+
+ENGINES = ("sqlite", "postgres")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--engine postgres`` runs what stands on a database on PostgreSQL."""
+    parser.addoption("--engine", choices=ENGINES, default="sqlite", help="where rows live: sqlite or postgres")
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The address of a fresh PostgreSQL database, or nothing when the run is about SQLite."""
+    if request.config.getoption("--engine") == "sqlite":
+        return ""
+    found: str = request.getfixturevalue("postgres_url")
+    return found
 
 
 @pytest.fixture(scope="session")

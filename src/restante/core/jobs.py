@@ -16,7 +16,7 @@ from restante import clock
 from restante.errors import Conflict
 from restante.ids import AccountId, JobId
 from restante.schema import tables
-from restante.schema.connections import ReadConn, WriteConn, touch
+from restante.schema.connections import ReadConn, WriteConn, concurrent, touch
 
 INSTANCE = 0  # signalled when a job of no account is enqueued
 
@@ -68,6 +68,7 @@ def next_run_at(conn: ReadConn) -> datetime | None:
     return clock.optional_from_micros(conn.execute(select(func.min(_j.run_at))).scalar())
 
 
+@concurrent
 def claim(conn: WriteConn, owner: str, limit: int, lease: timedelta, now: datetime) -> list[Job]:
     """Take up to ``limit`` due jobs for ``lease``, oldest first. A claimed job is due again when its lease ends."""
     micros = clock.to_micros(now)
@@ -94,11 +95,13 @@ def claim(conn: WriteConn, owner: str, limit: int, lease: timedelta, now: dateti
     ]
 
 
+@concurrent
 def complete(conn: WriteConn, owner: str, job_ids: Sequence[JobId]) -> int:
     """Forget jobs that are done; returns how many this owner still held."""
     return conn.execute(delete(tables.jobs).where(_j.id.in_(job_ids), _j.lease_owner == owner)).rowcount
 
 
+@concurrent
 def put_back(conn: WriteConn, owner: str, job_id: JobId, run_at: datetime, error: str | None = None) -> None:
     """Let a claimed job run again at ``run_at`` (a retry with its ``error``, or a periodic job's next turn).
 

@@ -23,6 +23,22 @@ def is_scanning(fn: Callable[..., Any]) -> bool:
     return bool(getattr(fn, "is_scanning", False))
 
 
+def concurrent(fn: F) -> F:
+    """Mark a writing function that is right beside other writers without a snapshot of its own.
+
+    It finds its rows by key and changes them by what the statement itself says (``count + 1``, ``SKIP LOCKED``), never
+    by what it read before. PostgreSQL runs such functions READ COMMITTED, all others SERIALIZABLE; SQLite has one
+    writer.
+    """
+    fn.__dict__["is_concurrent"] = True
+    return fn
+
+
+def is_concurrent(fn: Callable[..., Any]) -> bool:
+    """Whether ``fn`` was marked with ``concurrent``."""
+    return bool(getattr(fn, "is_concurrent", False))
+
+
 def touch(conn: Connection, account_id: int) -> None:
     """Note that ``account_id`` changed: the engine publishes one signal for it after the commit."""
     conn.info.setdefault("touched", set()).add(int(account_id))

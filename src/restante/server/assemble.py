@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from restante import log, vault
 from restante.clock import SystemClock
@@ -22,7 +23,7 @@ from restante.runtime import Runtime
 from restante.server import descriptors, listeners
 from restante.services import provisioning
 from restante.services.provisioning import FirstRun
-from restante.storage import indexer, sqlite, writer
+from restante.storage import indexer, writer
 from restante.storage.blobs.base import BlobStore
 from restante.storage.blobs.files import FileBlobs
 from restante.storage.database import Database
@@ -58,10 +59,13 @@ def make_data_dir(data_dir: Path) -> None:
         raise Unavailable(f"cannot make the data directory {data_dir}: {error.strerror}") from error
 
 
-def _open_vault(config: Config) -> Vault:
+def _has_secret(config: Config) -> bool:
+    return bool(config.secret_key) or (config.data_dir / vault.FILE).exists()
+
+
+def _open_vault(config: Config, version_before: int) -> Vault:
     """The instance secret; one that is missing beside existing data is made anew, and that is said."""
-    is_lost = not (config.secret_key or (config.data_dir / vault.FILE).exists())
-    if is_lost and sqlite.main_path(config.data_dir).exists():
+    if version_before and not _has_secret(config):
         _log.warning("secret key missing; a new one is made", file=str(config.data_dir / vault.FILE), lost="DKIM keys")
     return Vault.load(config.data_dir, config.secret_key)
 
@@ -115,14 +119,17 @@ async def open_runtime(config: Config) -> AsyncIterator[Runtime]:
     """
     make_data_dir(config.data_dir)
     signals = Signals()
-    secrets = _open_vault(config)
-    db = InProcessDatabase(config.data_dir, signals)
-    indexer.prepare(config.data_dir)
+    url = config.storage.database_url
+    db = InProcessDatabase(config.data_dir, signals, url)
+    secrets = _open_vault(config, db.version_before)
+    if not url:
+        indexer.prepare(config.data_dir)
     with ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work") as pool:
         try:
             yield _runtime(config, db, signals, pool, secrets)
         finally:
-            await asyncio.get_running_loop().run_in_executor(pool, indexer.catch_up, config.data_dir)
+            if not url:
+                await asyncio.get_running_loop().run_in_executor(pool, indexer.catch_up, config.data_dir)
             await db.close()
 
 
@@ -133,18 +140,22 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
     """
     stop = _stop_on_signals()
     make_data_dir(config.data_dir)
-    secrets = _open_vault(config)
     descriptors.raise_limit(config)
     sockets = listeners.open_listeners(config)
-    spawned = writer.spawn(config.data_dir)
+    url, sender = config.storage.database_url, token_hex(4)
+    spawned = writer.spawn(config.data_dir, url, sender)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listeners.close_listeners, sockets)
         from restante.server import parts  # imported while the writer opens its file: HTTP takes a while
 
         signals = Signals()
-        db = await writer.connect(config.data_dir, signals, spawned)
+        db = await writer.connect(signals, spawned)
         stack.push_async_callback(db.close)
-        indexer.prepare(config.data_dir)
+        secrets = _open_vault(config, db.version_before)
+        if url:
+            await _listen(url, sender, signals, stack)
+        else:
+            indexer.prepare(config.data_dir)
         pool = stack.enter_context(ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work"))
         rt = _runtime(config, db, signals, pool, secrets)
         pool.submit(_warn_of_blobs, rt.blobs)
@@ -153,6 +164,14 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
         writer.calm_collector()
         on_ready(Ready(config, running.http, running.smtp, running.submission, first))
         return await _until_stopped(db, stop)
+
+
+async def _listen(url: str, sender: str, signals: Signals, stack: contextlib.AsyncExitStack) -> None:
+    from restante.storage.postgres.signals import Listener  # the driver is loaded only where it is used
+
+    listener = Listener(url, sender, signals)
+    listener.start()
+    stack.push_async_callback(listener.close)
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -35,9 +35,11 @@ async def start(
 ) -> AsyncIterator[Running]:
     """Start everything; what listens is closed first when it ends, so that nothing arrives that cannot be kept."""
     async with contextlib.AsyncExitStack() as stack:
-        index = IndexerProcess(rt.config.data_dir, rt.db, rt.signals)
-        await index.start()
-        stack.push_async_callback(index.close)
+        index = None
+        if not rt.config.storage.database_url:
+            index = IndexerProcess(rt.config.data_dir, rt.db, rt.signals)
+            await index.start()
+            stack.push_async_callback(index.close)
         worker = asyncio.create_task(Worker(rt, HANDLERS, PERIODIC).run())
         stack.push_async_callback(_cancel, worker)
         stack.push_async_callback(_cancel, asyncio.create_task(descriptors.watch()))

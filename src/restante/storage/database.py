@@ -6,9 +6,10 @@ twice and shares a commit with strangers, so it has no effect except through ``c
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from restante.schema.connections import ReadConn, WriteConn
 
@@ -48,6 +49,67 @@ class Database(Protocol):
 
     async def close(self) -> None:
         """Finish what is under way and let the files go."""
+        ...
+
+
+class Call(NamedTuple):
+    """One function to run in the next group."""
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a call: a value, or the error it raised; and the accounts to signal."""
+
+    value: Any = None
+    error: BaseException | None = None
+    touched: tuple[int, ...] = ()
+
+
+class FatalStorageError(Exception):
+    """The store can no longer be trusted by this process (a failed fsync, corruption): it must end."""
+
+
+class Commits(Protocol):
+    """The writing half of an engine: it belongs to one thread of one process."""
+
+    version_before: int  # of the schema, as it was found; 0: the store is new
+
+    def run(self, calls: Sequence[Call]) -> list[Outcome]:
+        """Run ``calls`` in few transactions and commit; a failing one is rolled back alone.
+
+        Where a commit failed nothing of it is stored and its outcomes are Unavailable. Raises FatalStorageError.
+        """
+        ...
+
+    def reclaim(self, pages: int) -> int:
+        """Give up to ``pages`` unused pages back; returns how many are left."""
+        ...
+
+    def snapshot(self, target: Path, pages: int) -> Outcome:
+        """Copy the next ``pages`` of the store to ``target``, which the first call makes; the value is (done, in all).
+
+        One copy at a time: a call with another target gives up the one before.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let the store go."""
+        ...
+
+
+class Readers(Protocol):
+    """The reading half of an engine, for one event loop."""
+
+    async def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``fn`` in one read transaction. Raises what ``fn`` raised, or Unavailable."""
+        ...
+
+    def close(self) -> None:
+        """Let the store go."""
         ...
 
 

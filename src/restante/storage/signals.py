@@ -27,6 +27,10 @@ class Signals:
         for listener in self._listeners:
             listener(touched)
 
+    def wake_all(self) -> None:
+        """Wake everyone: changes may have been missed."""
+        self.publish({*self._waiting, INSTANCE})
+
     def on_any(self, listener: Callable[[frozenset[int]], None]) -> None:
         """Call ``listener`` with the touched accounts after each commit; it must return at once."""
         self._listeners.append(listener)

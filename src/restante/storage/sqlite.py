@@ -5,13 +5,15 @@ IMMEDIATE ... COMMIT with ``synchronous=FULL``, and only then answers. Readers h
 thread. ``index.db`` (the search index, written by its own process) is attached to readers as ``search``.
 """
 
+import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import apsw
 from sqlalchemy import Connection, create_engine
@@ -20,9 +22,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from restante.errors import RestanteError, Unavailable
-from restante.schema.connections import WriteConn
+from restante.schema.connections import WriteConn, is_scanning
 from restante.storage import driver, snapshot, upgrades
-from restante.storage.database import Timed
+from restante.storage.database import Call, FatalStorageError, Outcome, Timed
 
 registry.register("sqlite.apsw", "restante.storage.driver", "Dialect")
 
@@ -35,6 +37,7 @@ WRITER_CACHE_KIB = 32_768
 READER_CACHE_KIB = 32_768
 READ_SECONDS = 2.0  # no read transaction lasts longer: an open reader keeps the WAL from being reused
 DAMAGED = "the database is damaged: run `restante verify`, restore a backup"
+SCAN_THREADS = 2
 PROGRESS_STEPS = 20_000  # virtual machine steps between two looks at the clock
 
 _log = logging.getLogger(__name__)
@@ -135,25 +138,37 @@ class Reader:
         self._conn.close()
 
 
-class Call(NamedTuple):
-    """One function to run in the next group."""
+class Readers:
+    """Reading connections: one for the event loop, one for each scanning thread."""
 
-    fn: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._loop_reader: Reader | None = None
+        self._threads: dict[int, Reader] = {}
+        self._pool = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
 
+    async def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``fn``; in a thread if it is marked ``scanning``."""
+        if is_scanning(fn):
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._scan, fn, args, kwargs)
+        if self._loop_reader is None:
+            self._loop_reader = Reader(self._data_dir)
+        return self._loop_reader.run(fn, args, kwargs)
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a call: a value, or the error it raised; and the accounts to signal."""
+    def _scan(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        me = threading.get_ident()
+        reader = self._threads.get(me)
+        if reader is None:
+            reader = self._threads[me] = Reader(self._data_dir)
+        return reader.run(fn, args, kwargs)
 
-    value: Any = None
-    error: BaseException | None = None
-    touched: tuple[int, ...] = ()
-
-
-class FatalStorageError(Exception):
-    """The file can no longer be trusted by this process (a failed fsync, corruption): it must end."""
+    def close(self) -> None:
+        """Let the file go."""
+        self._pool.shutdown(wait=True)
+        for reader in self._threads.values():
+            reader.close()
+        if self._loop_reader is not None:
+            self._loop_reader.close()
 
 
 _FATAL_CODES = frozenset({apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC})

@@ -1,8 +1,9 @@
 """The writer as a process of its own, and the form inside this process for tests and one-shot commands.
 
-Front and writer share a socket pair. A frame is a 4-byte length and a pickle: ``(number, fn, args, kwargs)`` one way,
-``[(number, value, error, touched), ...]`` per committed group the other way. The writer ends when the front's end
-closes; the front ends when the writer dies. A lock on the data directory keeps a second writer out.
+Front and writer share a socket pair. A frame is a 4-byte length and a pickle: first where the store is, then
+``(number, fn, args, kwargs)`` one way, ``[(number, value, error, touched), ...]`` per committed group the other way.
+The writer ends when the front's end closes; the front ends when the writer dies. A lock on the data directory keeps a
+second server out.
 """
 
 import asyncio
@@ -21,17 +22,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
-
-import apsw
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from restante.errors import Conflict, RestanteError, Unavailable
-from restante.schema.connections import ReadConn, WriteConn, is_scanning
-from restante.storage import sqlite
+from restante.schema.connections import ReadConn, WriteConn
+from restante.storage import engine
+from restante.storage.database import Call, FatalStorageError, Outcome
+from restante.storage.engine import Place
 from restante.storage.signals import Signals
-from restante.storage.sqlite import Call, FatalStorageError, GroupCommit, Outcome, Reader
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -43,10 +42,9 @@ GROUP_CALLS = 256
 GATHER_SECONDS = 0.0015  # for more calls to join a group that follows one of several; a lone caller never waits
 GROUP_BYTES = 16 << 20
 LOCK_SECONDS = 10.0  # a writer whose front was killed may still be finishing its last group
-SCAN_THREADS = 2
 RECLAIM = "reclaim"  # in the place of fn: give free pages back, outside any transaction
 SNAPSHOT = "snapshot"  # likewise: copy some pages for a backup
-READY = 0  # the number of the frame that says the file is open
+READY = 0  # the number of the frame that says the store is open
 
 _log = logging.getLogger(__name__)
 
@@ -155,18 +153,25 @@ class _Groups:
         return bool(data)
 
 
-def serve(data_dir: Path, link: socket.socket) -> int:
-    """The writer process: open, say READY (or why not), run groups until the front closes; returns the exit code."""
+def serve(link: socket.socket) -> int:
+    """The writer process: open, say READY (or why not), run groups until the front closes; returns the exit code.
+
+    The front's first frame says what to open: a command line would show a database's password to all.
+    """
+    groups = _Groups(link)
+    first = groups.next()
+    if first is None:
+        return 0
+    place: Place = pickle.loads(first[0])  # noqa: S301 - from our own front, over a socket pair
     try:
-        lock = DirectoryLock(data_dir)
-        commits = GroupCommit(sqlite.main_path(data_dir))
+        lock = DirectoryLock(place.data_dir)
+        commits = engine.open_commits(place)
     except Exception as error:  # noqa: BLE001 - the front reports it
-        shown = error if isinstance(error, RestanteError) else Unavailable(f"cannot open {data_dir}: {error}")
+        shown = error if isinstance(error, RestanteError) else Unavailable(f"cannot open {place.data_dir}: {error}")
         link.sendall(_answer([READY], [Outcome(error=shown)]))
         return 1
     link.sendall(_answer([READY], [Outcome(value=commits.version_before)]))
     calm_collector()
-    groups = _Groups(link)
     try:
         while (frames := groups.next()) is not None:
             numbers, calls = [], []
@@ -194,64 +199,30 @@ def serve(data_dir: Path, link: socket.socket) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """``python -m restante.storage.writer DATA_DIR FD``"""
+    """``python -m restante.storage.writer FD``"""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s writer: %(message)s")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    link = socket.socket(fileno=int(argv[1]))
+    link = socket.socket(fileno=int(argv[0]))
     link.setblocking(True)
-    return serve(Path(argv[0]), link)
+    return serve(link)
 
 
 # --- the front's side --------------------------------------------------------------------------------------------
 
 
-class _Readers:
-    """Reading connections: one for the event loop, one for each scanning thread."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._loop_reader: Reader | None = None
-        self._threads: dict[int, Reader] = {}
-        self._pool = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
-
-    async def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if is_scanning(fn):
-            return await asyncio.get_running_loop().run_in_executor(self._pool, self._scan, fn, args, kwargs)
-        if self._loop_reader is None:
-            self._loop_reader = Reader(self._data_dir)
-        return self._loop_reader.run(fn, args, kwargs)
-
-    def _scan(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        import threading
-
-        me = threading.get_ident()
-        reader = self._threads.get(me)
-        if reader is None:
-            reader = self._threads[me] = Reader(self._data_dir)
-        return reader.run(fn, args, kwargs)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True)
-        for reader in self._threads.values():
-            reader.close()
-        if self._loop_reader is not None:
-            self._loop_reader.close()
-
-
 class InProcessDatabase:
     """Writer and readers in this process: for tests and for one-shot commands."""
 
-    def __init__(self, data_dir: Path, signals: Signals) -> None:
-        self._lock = DirectoryLock(data_dir)
+    def __init__(self, data_dir: Path, signals: Signals, url: str = "") -> None:
+        place = Place(data_dir, url)
+        self._lock = None if url else DirectoryLock(data_dir)  # PostgreSQL takes any number of writers
         try:
-            self._commits = GroupCommit(sqlite.main_path(data_dir))
-        except BaseException as error:
-            self._lock.release()
-            if isinstance(error, apsw.Error):
-                raise Unavailable(f"cannot open {data_dir}: {error}") from error
+            self._commits = engine.open_commits(place)
+        except BaseException:
+            self._unlock()
             raise
-        self._readers = _Readers(data_dir)
+        self._readers = engine.open_readers(place)
         self._signals = signals
         self.version_before = self._commits.version_before
 
@@ -281,7 +252,11 @@ class InProcessDatabase:
     async def close(self) -> None:
         self._readers.close()
         self._commits.close()
-        self._lock.release()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
 
 class _Link(asyncio.Protocol):
@@ -342,9 +317,9 @@ class _Link(asyncio.Protocol):
 class ProcessDatabase:
     """The writer is a process of its own; reads happen here."""
 
-    def __init__(self, data_dir: Path, link: _Link, process: subprocess.Popen[bytes], version_before: int) -> None:
+    def __init__(self, place: Place, link: _Link, process: subprocess.Popen[bytes], version_before: int) -> None:
         self._link, self._process = link, process
-        self._readers = _Readers(data_dir)
+        self._readers = engine.open_readers(place)
         self.version_before = version_before
 
     @property
@@ -377,24 +352,33 @@ class ProcessDatabase:
         self._readers.close()
 
 
-def spawn(data_dir: Path) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start the writer process; returns it and the front's end of the socket pair."""
+class Spawned(NamedTuple):
+    """A writer process that is starting, and the front's end of the socket pair."""
+
+    process: subprocess.Popen[bytes]
+    link: socket.socket
+    place: Place
+
+
+def spawn(data_dir: Path, url: str = "", sender: str = "") -> Spawned:
+    """Start the writer process of a data directory, and of the PostgreSQL database at ``url`` if there is one."""
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
-    command = [sys.executable, "-m", "restante.storage.writer", str(data_dir), str(theirs.fileno())]
+    command = [sys.executable, "-m", "restante.storage.writer", str(theirs.fileno())]
     process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)  # noqa: S603
     theirs.close()
+    place = Place(data_dir, url, sender)
+    data = pickle.dumps(place, protocol=5)
+    ours.sendall(LENGTH.pack(len(data)) + data)
     ours.setblocking(False)
-    return process, ours
+    return Spawned(process, ours, place)
 
 
-async def connect(
-    data_dir: Path, signals: Signals, spawned: tuple[subprocess.Popen[bytes], socket.socket]
-) -> ProcessDatabase:
-    """Wait until a spawned writer has opened the file. Raises what kept it from that."""
-    process, ours = spawned
+async def connect(signals: Signals, spawned: Spawned) -> ProcessDatabase:
+    """Wait until a spawned writer has opened its store. Raises what kept it from that."""
+    process, ours, place = spawned
     _, link = await asyncio.get_running_loop().create_unix_connection(lambda: _Link(signals), sock=ours)
     try:
         version_before = await link.ready
@@ -402,7 +386,7 @@ async def connect(
         link.close()
         process.wait()
         raise
-    return ProcessDatabase(data_dir, link, process, version_before)
+    return ProcessDatabase(place, link, process, version_before)
 
 
 if __name__ == "__main__":
