@@ -1,11 +1,10 @@
-"""Searching the index, against a plain look through all texts."""
+"""Searching the index of each engine, against a plain look through all texts."""
 
 import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,13 +12,22 @@ from hypothesis import strategies as st
 from restante.mail import words
 from restante.schema import fulltext
 from restante.schema.fulltext import Scope, plan, sqlite
-from restante.storage import indexer
-from tests.storage.index_store import Store
+from tests.storage.index_store import PostgresStore, Store, Texts
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Texts]:
+    def postgres() -> Texts:
+        return PostgresStore(request.getfixturevalue("postgres_url"))
+
+    opened = Store(tmp_path) if request.param == "sqlite" else postgres()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path)
+def postgres(postgres_url: str) -> Iterator[PostgresStore]:
+    opened = PostgresStore(postgres_url)
     yield opened
     opened.close()
 
@@ -65,7 +73,7 @@ QUERIES = [
 ]
 
 
-def test_every_query_finds_what_a_plain_look_finds(store: Store) -> None:
+def test_every_query_finds_what_a_plain_look_finds(store: Texts) -> None:
     store.add(*TEXTS)
     store.add(*TEXTS[:8], mailbox=2)
     store.add(*TEXTS[8:], account=2, mailbox=3)
@@ -105,34 +113,45 @@ texts = st.lists(st.sampled_from(PARTS), min_size=1, max_size=25).map("".join)
 queries = st.lists(st.sampled_from(PARTS), min_size=1, max_size=6).map("".join)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+IN_ONE_DATABASE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=IN_ONE_DATABASE)
 @given(st.lists(texts, min_size=1, max_size=12), st.lists(queries, min_size=10, max_size=30), st.randoms())
 def test_random_texts_and_queries(
-    tmp_path_factory: pytest.TempPathFactory, documents: list[str], asked: list[str], chance: random.Random
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: PostgresStore,
+    documents: list[str],
+    asked: list[str],
+    chance: random.Random,
 ) -> None:
-    store = Store(tmp_path_factory.mktemp("store"))
+    sqlite = Store(tmp_path_factory.mktemp("store"))
+    postgres.clear()
     try:
         for text in documents:
             account = chance.choice([1, 1, 1, 2])
-            store.add(text, account=account, mailbox=account * 10 + chance.randint(0, 1), folder=chance.randint(1, 2))
-        store.index()
+            mailbox, folder = account * 10 + chance.randint(0, 1), chance.randint(1, 2)
+            for store in (sqlite, postgres):
+                store.add(text, account=account, mailbox=mailbox, folder=folder)
         parts = []
-        for one in store.documents.values():
+        for one in sqlite.documents.values():
             start = chance.randrange(len(one.folded) or 1)
             parts.append(one.folded[start : start + chance.randint(1, 14)])
-        for text in [*asked, *parts]:
-            for scope in (
-                {"mailbox": 10},
-                {"mailbox": None},
-                {"mailbox": 10, "folder": 1},
-                {"account": 2, "mailbox": 20},
-            ):
-                assert store.ids(text, **scope) == store.expected(text, **scope), (text, scope)
+        for store in (sqlite, postgres):
+            store.index()
+            for text in [*asked, *parts]:
+                for scope in (
+                    {"mailbox": 10},
+                    {"mailbox": None},
+                    {"mailbox": 10, "folder": 1},
+                    {"account": 2, "mailbox": 20},
+                ):
+                    assert store.ids(text, **scope) == store.expected(text, **scope), (text, scope)
     finally:
-        store.close()
+        sqlite.close()
 
 
-def test_pages_and_totals(store: Store) -> None:
+def test_pages_and_totals(store: Texts) -> None:
     ids = store.add(*[f"common word{n}" for n in range(25)], "a " + "common" * 9)
     store.index()
     for text in ("common", "common-", "comm"):
@@ -145,7 +164,7 @@ def test_pages_and_totals(store: Store) -> None:
 
 
 @pytest.mark.parametrize("probe", [1, 5, 25, 26, 100])
-def test_totals_are_counted_beyond_what_is_read(store: Store, monkeypatch: pytest.MonkeyPatch, probe: int) -> None:
+def test_totals_are_counted_beyond_what_is_read(store: Texts, monkeypatch: pytest.MonkeyPatch, probe: int) -> None:
     monkeypatch.setattr(sqlite, "PROBE", probe)
     ids = store.add(*[f"common word{n}" for n in range(25)])[::-1]
     store.index()
@@ -154,7 +173,7 @@ def test_totals_are_counted_beyond_what_is_read(store: Store, monkeypatch: pytes
         assert (found.total, found.ids) == (25, ids[offset : offset + limit])
 
 
-def test_other_accounts_neither_match_nor_use_up_the_expansion(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_accounts_neither_match_nor_use_up_the_expansion(store: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "EXPANSION_MAX", 5)
     store.add(*[f"pre{n}x" for n in range(50)], account=2, mailbox=2)
     mine = store.add("a prefix of mine")
@@ -167,7 +186,7 @@ def test_other_accounts_neither_match_nor_use_up_the_expansion(store: Store, mon
     assert store.ids("prefix", account=1, mailbox=2) == []
 
 
-def test_an_expansion_takes_the_shortest_words_first(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expansion_takes_the_shortest_words_first(store: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "EXPANSION_MAX", 3)
     b, c, a, d, e = store.add("bcat", "cat", "acat", "catalogue", "dcat")
     store.index()
@@ -181,14 +200,14 @@ def test_an_expansion_takes_the_shortest_words_first(store: Store, monkeypatch: 
     assert store.ids("dcat") == [e]
 
 
-def test_a_capped_condition_does_not_hide_candidates(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_capped_condition_does_not_hide_candidates(store: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "EXPANSION_MAX", 3)
     store.add(*[f"{one}foo-bar" for one in "abcdefgh"])
     store.index()
     assert store.ids("foo-bar") == store.expected("foo-bar")
 
 
-def test_the_look_at_texts_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_look_at_texts_is_bounded(store: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     store.add(*["foo-bar"] * 12)
     store.index()
     monkeypatch.setattr(plan, "LOOKED_AT_MAX", 10)
@@ -207,7 +226,7 @@ def test_the_look_at_texts_is_bounded(store: Store, monkeypatch: pytest.MonkeyPa
     assert store.find("foo-bar").is_complete
 
 
-def test_folders_follow_moves(store: Store) -> None:
+def test_folders_follow_moves(store: Texts) -> None:
     ids = store.add("one", "one", "one-two", folder=7)
     store.index()
     store.move(ids[0], 8)
@@ -218,26 +237,24 @@ def test_folders_follow_moves(store: Store) -> None:
     assert store.ids("one") == ids[::-1]
 
 
-def test_many_words_in_one_condition(store: Store) -> None:
+def test_many_words_in_one_condition(store: Texts) -> None:
     store.add(*[f"{first}{second}tail" for first in "abcdefghijklmnopqrstuvwxyz" for second in "abcdefghijkl"])
     store.index()
     assert store.ids("tail") == store.expected("tail")
     assert store.ids("tail atail") == store.expected("atail")
 
 
-def test_a_damaged_text_is_no_hit(store: Store) -> None:
+def test_a_damaged_text_is_no_hit(store: Texts) -> None:
     store.add("foo-bar", "foo-bar")
     store.index()
-    broken = apsw.Connection(str(store.data_dir / indexer.INDEX))
-    broken.execute("UPDATE texts SET folded = x'00' WHERE id = 1")
-    broken.close()
+    store.damage(1)
     assert store.ids("foo-bar") == [2]
 
 
 @pytest.mark.parametrize(
     "text", ['"', 'a"b', "a OR b", "NEAR(a b)", "a*", "-a", "^a", "{a}:b", "a AND NOT b", "'", "%", "#m1", "%_"]
 )
-def test_no_query_is_syntax(store: Store, text: str) -> None:
+def test_no_query_is_syntax(store: Texts, text: str) -> None:
     store.add('say "a" or a"b OR b near(a b) a* -a ^a {a}:b and not \' % #m1 %_')
     store.index()
     assert store.ids(text) == store.expected(text)

@@ -1,16 +1,21 @@
 """A store with nothing but what the search index reads: texts in messages, and the queue."""
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import apsw
+import sqlalchemy
 import zstandard
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Table, delete, insert, update
 
 from restante.mail import words
-from restante.schema import fulltext
+from restante.schema import fulltext, tables
 from restante.schema.fulltext import Found, Scope
-from restante.storage import indexer, sqlite, upgrades
+from restante.storage import indexer, postgres_indexer, sqlite, upgrades
 from restante.storage.indexer import Indexer
 
 
@@ -25,40 +30,39 @@ class Document:
     folded: str
 
 
-class Store:
-    """Writes the main file, one commit a call; ``documents`` is what a search may find."""
+class Texts(ABC):
+    """Writes one commit a call; ``documents`` is what a search may find."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
+    reader: Connection
+
+    def __init__(self) -> None:
         self.documents: dict[int, Document] = {}
-        self._conn = sqlite.open_writer(sqlite.main_path(data_dir))
-        self.raw = sqlite.raw(self._conn)
-        self.raw.execute("PRAGMA foreign_keys=OFF").fetchall()
-        with self.raw:
-            upgrades.apply(self._conn)
-        indexer.prepare(data_dir)
-        self.reader: Connection = sqlite.open_reader(data_dir)
 
+    @abstractmethod
+    def transaction(self) -> Any:
+        """A context with a connection in it, which is committed at its end."""
+
+    @abstractmethod
+    def index(self) -> int:
+        """Index all there is; returns the number of messages looked at."""
+
+    @abstractmethod
+    def damage(self, message_id: int) -> None:
+        """Spoil the text that the index keeps of a message."""
+
+    @abstractmethod
     def close(self) -> None:
-        self.reader.close()
-        self._conn.close()
-
-    def _insert(self, table: str, **values: Any) -> int:
-        names = ", ".join(values)
-        marks = ", ".join("?" * len(values))
-        self.raw.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(values.values()))
-        return self.raw.last_insert_rowid()
+        """Let the store go."""
 
     def add(self, *texts: str, account: int = 1, mailbox: int = 1, folder: int = 1) -> list[int]:
-        self.raw.execute("BEGIN IMMEDIATE")
-        added = [self._add(text, account, mailbox, folder) for text in texts]
-        self.raw.execute("COMMIT")
-        return added
+        with self.transaction() as conn:
+            return [self._add(conn, text, account, mailbox, folder) for text in texts]
 
-    def _add(self, text: str, account: int, mailbox: int, folder: int) -> int:
+    def _add(self, conn: Connection, text: str, account: int, mailbox: int, folder: int) -> int:
         folded = words.fold(text)
-        content_id = self._insert(
-            "contents",
+        content_id = _insert(
+            conn,
+            tables.contents,
             account_id=account,
             uses=1,
             created_at=0,
@@ -67,8 +71,9 @@ class Store:
             structure=b"",
             folded=zstandard.compress(folded.encode()),
         )
-        message_id = self._insert(
-            "messages",
+        message_id = _insert(
+            conn,
+            tables.messages,
             account_id=account,
             mailbox_id=mailbox,
             folder_id=folder,
@@ -91,32 +96,24 @@ class Store:
             preview="",
             trace=b"",
         )
-        self._insert("index_queue", account_id=account, message_id=message_id)
+        _insert(conn, tables.index_queue, account_id=account, message_id=message_id)
         self.documents[message_id] = Document(message_id, account, mailbox, folder, folded)
         return message_id
 
     def remove(self, *message_ids: int) -> None:
-        with self.raw:
+        with self.transaction() as conn:
             for message_id in message_ids:
-                self.raw.execute("DELETE FROM messages WHERE id = ?", (message_id,))
-                self._insert("index_queue", account_id=self.documents.pop(message_id).account_id, message_id=message_id)
+                conn.execute(delete(tables.messages).where(tables.messages.c.id == message_id))
+                account_id = self.documents.pop(message_id).account_id
+                _insert(conn, tables.index_queue, account_id=account_id, message_id=message_id)
 
     def move(self, message_id: int, folder: int) -> None:
         old = self.documents[message_id]
-        self.documents[message_id] = Document(old.id, old.account_id, old.mailbox_id, folder, old.folded)
-        self.raw.execute("BEGIN IMMEDIATE")
-        self.raw.execute("UPDATE messages SET folder_id = ? WHERE id = ?", (folder, message_id))
-        self._insert("index_queue", account_id=old.account_id, message_id=message_id)
-        self.raw.execute("COMMIT")
-
-    def prune(self, up_to: int) -> None:
-        self.raw.execute("DELETE FROM index_queue WHERE id <= ?", (up_to,))
-
-    def index(self) -> int:
-        return indexer.catch_up(self.data_dir)
-
-    def indexer(self) -> Indexer:
-        return Indexer(self.data_dir)
+        self.documents[message_id] = replace(old, folder_id=folder)
+        m = tables.messages
+        with self.transaction() as conn:
+            conn.execute(update(m).where(m.c.id == message_id).values(folder_id=folder))
+            _insert(conn, tables.index_queue, account_id=old.account_id, message_id=message_id)
 
     def find(
         self, text: str, *, account: int = 1, mailbox: int | None = 1, folder: int | None = None, limit: int = 100_000
@@ -144,3 +141,84 @@ class Store:
             ],
             reverse=True,
         )
+
+
+def _insert(conn: Connection, table: Table, **values: Any) -> int:
+    return int(conn.execute(insert(table).returning(table.c.id), values).scalar_one())
+
+
+class Store(Texts):
+    """On SQLite."""
+
+    def __init__(self, data_dir: Path) -> None:
+        super().__init__()
+        self.data_dir = data_dir
+        self._conn = sqlite.open_writer(sqlite.main_path(data_dir))
+        self.raw = sqlite.raw(self._conn)
+        self.raw.execute("PRAGMA foreign_keys=OFF").fetchall()
+        with self.raw:
+            upgrades.apply(self._conn)
+        indexer.prepare(data_dir)
+        self.reader = sqlite.open_reader(data_dir)
+
+    def close(self) -> None:
+        self.reader.close()
+        self._conn.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        self.raw.execute("BEGIN IMMEDIATE")
+        yield self._conn
+        self.raw.execute("COMMIT")
+
+    def prune(self, up_to: int) -> None:
+        self.raw.execute("DELETE FROM index_queue WHERE id <= ?", (up_to,))
+
+    def index(self) -> int:
+        return indexer.catch_up(self.data_dir)
+
+    def indexer(self) -> Indexer:
+        return Indexer(self.data_dir)
+
+    def damage(self, message_id: int) -> None:
+        broken = apsw.Connection(str(self.data_dir / indexer.INDEX))
+        broken.execute("UPDATE texts SET folded = x'00' WHERE id = ?", (message_id,))
+        broken.close()
+
+
+class PostgresStore(Texts):
+    """On PostgreSQL, in a database that has the tables."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+        self._engine = sqlalchemy.create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+        postgres_indexer.prepare(url)
+        self.reader = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+    def close(self) -> None:
+        self.reader.close()
+        self._engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        with self._engine.begin() as conn:
+            conn.exec_driver_sql("SET LOCAL session_replication_role = replica")  # no foreign keys
+            yield conn
+
+    def clear(self) -> None:
+        """Begin again with nothing in it."""
+        with self.transaction() as conn:
+            conn.exec_driver_sql("TRUNCATE messages, contents, index_queue CASCADE")
+        postgres_indexer.rebuild(self.url)
+        self.documents.clear()
+
+    def index(self) -> int:
+        return postgres_indexer.catch_up(self.url)
+
+    def indexer(self) -> postgres_indexer.Indexer:
+        return postgres_indexer.Indexer(self.url)
+
+    def damage(self, message_id: int) -> None:
+        with self.transaction() as conn:
+            conn.exec_driver_sql("UPDATE search_documents SET folded = '\\x00' WHERE message_id = %s", (message_id,))

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from restante.mail.words import Query
-from restante.schema.fulltext import sqlite
 from restante.schema.fulltext.plan import Found, Plan, Scope, unfold
+from restante.schema.fulltext.postgres import PostgresIndex
+from restante.schema.fulltext.sqlite import SQLiteIndex
 
 if TYPE_CHECKING:  # the indexer imports this package and must stay small
     from sqlalchemy import Connection
@@ -14,7 +15,8 @@ def find(conn: "Connection", scope: Scope, query: Query, *, limit: int, offset: 
     """The page of hits from ``offset`` on, newest (highest message id) first, with the exact total."""
     if not query.pieces:
         return Found(0, [])
-    return Plan(sqlite.SQLiteIndex(conn, scope)).find(query, limit, offset)
+    engine = PostgresIndex if conn.dialect.name == "postgresql" else SQLiteIndex
+    return Plan(engine(conn, scope)).find(query, limit, offset)
 
 
 __all__ = ["Found", "Scope", "find", "unfold"]

@@ -92,6 +92,10 @@ class Index(Protocol):
         """Those of ``ids`` that satisfy it."""
         ...
 
+    def unsure(self) -> list[int]:
+        """Messages whose terms the index could not hold all: only their text tells what is in them."""
+        ...
+
     def texts(self, ids: Sequence[int]) -> Iterable[tuple[int, bytes]]:
         """The folded texts of messages, as they are kept."""
         ...
@@ -115,13 +119,13 @@ class Plan:
         conditions = [piece.conditions[0] for piece in query.pieces]
         sure = [self._sure(condition) for condition in conditions]
         certain = all_of(sure)
-        candidates = self._in_long_runs(conditions, sure)
+        candidates = self._in_long_runs(conditions, sure) | set(self._index.unsure())
         if candidates:
             return self._merge(query, certain, candidates, limit, offset)
         ids, total = self._page_and_total(certain, limit, offset)
         return Found(total, ids, not self._is_capped)
 
-    def _in_long_runs(self, conditions: Sequence[Condition], sure: Sequence[Expression | None]) -> list[int]:
+    def _in_long_runs(self, conditions: Sequence[Condition], sure: Sequence[Expression | None]) -> set[int]:
         """Messages where a condition may be met by a run that is too long for the vocabulary."""
         long = [None if condition.is_long_sure else _long(condition) for condition in conditions]
         found: set[int] = set()
@@ -129,12 +133,12 @@ class Plan:
             if expression is not None and self._index.page(expression, 1):
                 others = [any_of(both) for i, both in enumerate(zip(sure, long, strict=True)) if i != place]
                 found.update(self._page(all_of([expression, *others]), LOOKED_AT_MAX + 1))
-        return sorted(found, reverse=True)
+        return found
 
-    def _merge(self, query: Query, certain: Expression | None, candidates: list[int], limit: int, offset: int) -> Found:
+    def _merge(self, query: Query, certain: Expression | None, candidates: set[int], limit: int, offset: int) -> Found:
         """Join the hits that the vocabulary proves with those ``candidates`` whose text proves them."""
-        known = set() if certain is None else self._index.among(certain, candidates)
-        more, is_complete = self._compare(query, [i for i in candidates if i not in known])
+        known = set() if certain is None else self._index.among(certain, list(candidates))
+        more, is_complete = self._compare(query, sorted(candidates - known, reverse=True))
         proved, total = self._page_and_total(certain, limit + offset, 0)
         ids = sorted([*proved, *more], reverse=True)
         is_complete = is_complete and not self._is_capped
@@ -142,7 +146,8 @@ class Plan:
 
     def _find_by_text(self, query: Query, limit: int, offset: int) -> Found:
         narrowed = [part for piece in query.pieces for part in self._candidates(piece)]
-        hits, is_complete = self._compare(query, self._page(all_of(narrowed), LOOKED_AT_MAX + 1))
+        candidates = {*self._page(all_of(narrowed), LOOKED_AT_MAX + 1), *self._index.unsure()}
+        hits, is_complete = self._compare(query, sorted(candidates, reverse=True))
         return Found(len(hits), hits[offset : offset + limit], is_complete)
 
     def _compare(self, query: Query, candidates: Sequence[int]) -> tuple[list[int], bool]:

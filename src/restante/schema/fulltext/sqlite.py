@@ -114,6 +114,10 @@ class SQLiteIndex:
         sql = "SELECT rowid FROM search.fts WHERE fts MATCH ? AND rowid IN (SELECT value FROM json_each(?))"
         return {row[0] for row in self._rows(sql, (self._scoped(expression), json.dumps(ids)))}
 
+    def unsure(self) -> list[int]:
+        """None: FTS5 holds any number of terms."""
+        return []
+
     def texts(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
         """The folded texts of messages, as they are kept."""
         sql = "SELECT id, folded FROM search.texts WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id DESC"

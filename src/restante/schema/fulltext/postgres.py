@@ -1,0 +1,164 @@
+"""The search index on PostgreSQL: tables beside the others, written by ``storage.postgres_indexer``.
+
+``search_documents``: a row per message, its terms (``mail.words``) as a literal ``tsvector`` with a GIN index. Each
+term carries its account, so that no tenant's words lengthen another's lists, and each key names the account, so that
+the tables can be spread by it. The mailbox is a term too; the folder is a column, so that a move touches no index.
+``search_terms``: each account's vocabulary, its trigrams as a literal ``tsvector`` with a GIN index.
+
+GIN cannot walk newest first: it collects all hits and their rows are visited, so these are narrow (terms and text are
+kept apart by TOAST) and page and total come out of one walk. Conditions reach the planner as unknown values; it would
+take the length of a long OR for a reason to read the whole table.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from restante.mail.words import Condition, Where
+from restante.schema.fulltext import plan
+from restante.schema.fulltext.plan import AllOf, AnyOf, Expression, Scope
+
+if TYPE_CHECKING:  # the indexer imports this module and must stay small
+    from sqlalchemy import Connection
+
+GROUP = 16  # a deep chain of ORs is walked to its end for each message: a tree of small groups is not
+
+
+def account_term(account_id: int, term: str) -> str:
+    """A term as the index has it."""
+    return f"{account_id}#{term}"
+
+
+def mailbox_term(account_id: int, mailbox_id: int) -> str:
+    """The term of all messages in a mailbox; no word begins with the mark."""
+    return account_term(account_id, f"#{mailbox_id}")
+
+
+def gram_terms(account_id: int, term: str) -> list[str]:
+    """What a vocabulary entry can be found by: its trigrams, its last two characters and its last one."""
+    return list({account_term(account_id, term[i : i + 3]) for i in range(len(term))})
+
+
+def _grams_query(account_id: int, text: str) -> str:
+    """What the trigrams of every vocabulary entry with ``text`` in it match; a short text is the beginning of one."""
+    if len(text) < 3:
+        return f"'{account_term(account_id, text)}':*"
+    grams = dict.fromkeys([account_term(account_id, text[i : i + 3]) for i in range(len(text) - 2)])
+    return "&".join([f"'{gram}'" for gram in grams])
+
+
+_TESTS = {
+    Where.CONTAINS: "strpos(term, %s) > 0",
+    Where.STARTS: "starts_with(term, %s)",
+    Where.ENDS: "strpos(term || ' ', %s || ' ') > 0",
+}
+_IN_ORDER = (
+    "SELECT term FROM (SELECT term FROM search_terms WHERE account_id = %s ORDER BY size, term LIMIT %s) AS first"
+    " WHERE {} LIMIT %s"
+)
+_BY_GRAMS = (
+    "WITH hits AS MATERIALIZED (SELECT size, term FROM search_terms WHERE account_id = %s"
+    " AND grams @@ (SELECT %s::tsquery) AND {}) SELECT term FROM hits ORDER BY size, term LIMIT %s"
+)
+
+
+class PostgresIndex:
+    """``plan.Index`` on one reading connection."""
+
+    def __init__(self, conn: "Connection", scope: Scope) -> None:
+        self._cursor = conn.connection.cursor()
+        self._scope = scope
+
+    def page(self, expression: Expression, limit: int) -> list[int]:
+        """The first ``limit`` messages that satisfy it."""
+        rows = self._hits(expression, "SELECT message_id FROM hits ORDER BY message_id DESC LIMIT %s", limit)
+        return [row[0] for row in rows]
+
+    def page_and_total(self, expression: Expression, limit: int, offset: int) -> tuple[list[int], int]:
+        """``limit`` messages after ``offset`` of them, and how many there are in all."""
+        both = (
+            "SELECT ARRAY(SELECT message_id FROM hits ORDER BY message_id DESC LIMIT %s OFFSET %s),"
+            " (SELECT count(*) FROM hits)"
+        )
+        ids, total = self._hits(expression, both, limit, offset)[0]
+        return ids, total
+
+    def among(self, expression: Expression, ids: Sequence[int]) -> set[int]:
+        """Those of ``ids`` that satisfy it."""
+        rows = self._hits(expression, "SELECT message_id FROM hits WHERE message_id = ANY(%s)", list(ids))
+        return {row[0] for row in rows}
+
+    def _hits(self, expression: Expression, select: str, *values: Any) -> list[tuple[Any, ...]]:
+        where, found = self._where(expression)
+        hits = f"WITH hits AS MATERIALIZED (SELECT message_id FROM search_documents WHERE {where}) "  # noqa: S608
+        return self._rows(hits + select, [*found, *values])
+
+    def unsure(self) -> list[int]:
+        """Messages with more terms than a row can hold."""
+        where, values = self._in_scope()
+        sql = f"SELECT message_id FROM search_documents WHERE {where} AND is_cut = 1"  # noqa: S608 - no values in it
+        return [row[0] for row in self._rows(sql, values)]
+
+    def texts(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
+        """The folded texts of messages, as they are kept."""
+        sql = (
+            "SELECT message_id, folded FROM search_documents WHERE account_id = %s AND message_id = ANY(%s)"
+            " ORDER BY message_id DESC"
+        )
+        return self._rows(sql, [self._scope.account_id, list(ids)])
+
+    def expand(self, condition: Condition, most: int) -> list[str]:
+        """The first ``most`` vocabulary entries that satisfy it, the shortest first, then by code point."""
+        account_id, text, test = self._scope.account_id, condition.text, _TESTS[condition.where]
+        if len(text) < 3:  # the trigrams of many entries begin with it
+            rows = self._rows(_IN_ORDER.format(test), [account_id, plan.WALKED, text, most])
+            if len(rows) == most:
+                return [row[0] for row in rows]
+        values = [account_id, _grams_query(account_id, text), text, most]
+        return [row[0] for row in self._rows(_BY_GRAMS.format(test), values)]
+
+    def _rows(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        self._cursor.execute(sql, values)
+        return list(self._cursor.fetchall())
+
+    def _in_scope(self) -> tuple[str, list[Any]]:
+        columns = {
+            "account_id": self._scope.account_id,
+            "mailbox_id": self._scope.mailbox_id,
+            "folder_id": self._scope.folder_id,
+        }
+        named = {name: value for name, value in columns.items() if value is not None}
+        return " AND ".join([f"{name} = %s" for name in named]), list(named.values())
+
+    def _where(self, expression: Expression) -> tuple[str, list[Any]]:
+        """The condition of one search, a ``tsquery`` for each of its parts: one of them holds a million bytes."""
+        where, values = self._in_scope()
+        queries = [] if self._scope.mailbox_id is None else [f"'{mailbox_term(*_mailbox(self._scope))}'"]
+        parts = expression.parts if isinstance(expression, AllOf) else (expression,)
+        queries += [_query(self._scope.account_id, part) for part in parts]
+        return where + " AND terms @@ (SELECT %s::tsquery)" * len(queries), [*values, *queries]
+
+
+def _mailbox(scope: Scope) -> tuple[int, int]:
+    assert scope.mailbox_id is not None
+    return scope.account_id, scope.mailbox_id
+
+
+def _query(account_id: int, expression: Expression) -> str:
+    """An expression in the language of ``tsquery``; no term has a quotation mark or a backslash in it."""
+    match expression:
+        case AnyOf(parts):
+            return _joined("|", [_query(account_id, part) for part in parts])
+        case AllOf(parts):
+            return _joined("&", [_query(account_id, part) for part in parts])
+        case term:
+            return f"'{account_term(account_id, term)}'"
+
+
+def _joined(operator: str, parts: Iterable[str]) -> str:
+    entries = list(parts)
+    while len(entries) > GROUP:
+        entries = [f"({operator.join(entries[i : i + GROUP])})" for i in range(0, len(entries), GROUP)]
+    return f"({operator.join(entries)})"
+
+
+__all__ = ["PostgresIndex", "account_term", "gram_terms", "mailbox_term"]
