@@ -121,6 +121,7 @@ class _Groups:
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
+        self._received = memoryview(bytearray(RECEIVE_BYTES))
         self._buffer = bytearray()
         self._waiting: list[bytes] = []
         self._last_group = 0
@@ -147,10 +148,10 @@ class _Groups:
         return taken
 
     def _receive(self, flags: int) -> bool:
-        data = self._link.recv(RECEIVE_BYTES, flags)
-        self._buffer += data
+        size = self._link.recv_into(self._received, 0, flags)
+        self._buffer += self._received[:size]
         self._waiting += _frames(self._buffer)
-        return bool(data)
+        return size > 0
 
 
 def serve(link: socket.socket) -> int:
