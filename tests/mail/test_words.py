@@ -199,3 +199,30 @@ def test_marks_of_typography_are_cut_away_like_other_punctuation() -> None:
     text = words.fold("«Привет» – “hello… world” Ñandú’s 5€")
     assert words.terms(text).vocabulary == {"привет", "hello", "world", "ñandú", "s", "5"}
     assert words.terms(f"{text} 中").vocabulary == words.terms(text).vocabulary
+
+
+@given(st.text(st.sampled_from("aé中ä _-@.Ж«'\u0301हि\u3000%×x0") | st.characters(codec="utf-8"), max_size=200))
+def test_the_short_way_to_cut_gives_the_terms(text: str) -> None:
+    folded = words.fold(text)
+    runs = words.cut(folded.encode())
+    found = words.terms(folded)
+    if words.are_words(runs):
+        entries, others = words.addresses(folded.encode())
+        assert {run.decode() for run in [*runs, *entries]} == found.vocabulary
+        assert {mark.decode() for mark in others} == found.others
+
+
+def test_what_is_no_word_as_it_stands() -> None:
+    assert words.are_words([b"word", "größe".encode(), "привет".encode(), b"a" * LONG_WORD])
+    for run in ("中", "हिन्दी", "a" * (LONG_WORD + 1), "ж" * (LONG_WORD + 1)):
+        assert not words.are_words([b"word", run.encode()])
+    assert words.are_words([("ж" * LONG_WORD).encode()])
+
+
+def test_entries_of_the_vocabulary_are_runs_of_their_own() -> None:
+    """So the indexer may take a run that it knows for a word without a look."""
+    for text in ("हिन्दी abc中def ñandú", "«x» don’t @ann.lee+x@example.com", "a" * 50 + " 한국어 é" * 3):
+        for entry in words.terms(words.fold(text)).vocabulary:
+            if "@" not in entry:
+                assert words.cut(entry.encode()) == [entry.encode()]
+                assert words.terms(entry).vocabulary == {entry}

@@ -365,7 +365,7 @@ def test_a_batch_that_fails_leaves_all_as_it_was(store: Store, monkeypatch: pyte
     store.add("apple", "pear")
     follower = store.indexer()
 
-    def fail(self: Indexer, account_id: int, terms: set[str]) -> None:
+    def fail(self: Indexer, account_id: int, terms: set[bytes]) -> None:
         raise apsw.FullError("disk full")
 
     with monkeypatch.context() as patch:

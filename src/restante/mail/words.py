@@ -59,14 +59,15 @@ _RUNS = re.compile(rf"[\w{_MARKS}{_UNSPACED}]+")
 _ASCII_PUNCTUATION = bytes([i if chr(i).isalnum() or i >= 0x80 or chr(i) == "_" else 0x20 for i in range(256)])
 _BY_SCRIPT = re.compile(rf"([{_UNSPACED}]+)")
 _HAS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
-# The short way to cut a text: marks of typography (never in a word) become spaces; what then has no UTF-8 byte of
-# ``_STRANGE`` is ASCII and Latin and Cyrillic letters, apart from two signs.
+# The short way to cut a text: marks of typography (never in a word) become spaces; a run that then has no UTF-8 byte of
+# ``_STRANGE`` is ASCII and Latin and Cyrillic letters.
 _TYPOGRAPHY = re.compile(
     "[\u00a1-\u00a9\u00ab-\u00b1\u00b6\u00b7\u00bb\u00bf\u00d7\u00f7\u2010-\u2023\u2039\u203a\u20ac]"
 )
 _STRANGE = bytes([i for i in range(0xC0, 0x100) if i not in (*range(0xC3, 0xCA), 0xD0, 0xD1)])
+_ASCII = bytes(range(0x80))
 _ADDRESS_RUNS = re.compile(rf"(?:(?![{_UNSPACED}])[\w{_MARKS}@.+\-])+")
-_ASCII_ADDRESS_RUNS = re.compile(r"[a-z0-9_@.+\-]+")
+_ASCII_ADDRESS_RUNS = re.compile(rb"[a-z0-9_@.+\-]+")
 
 # Characters that show nothing (UAX #31 §2.3) and NUL: left out. Lone surrogates, which no encoding can carry: replaced.
 _INVISIBLE_CHARACTERS = (
@@ -140,30 +141,32 @@ def words(folded: str) -> set[str]:
 
 def terms(folded: str) -> Terms:
     """The index terms of a folded text by kind; the first ``VOCABULARY_MAX`` words of it count."""
-    vocabulary, others = listed_terms(folded)
-    return Terms(set(vocabulary), others)
-
-
-def listed_terms(folded: str) -> tuple[list[str], set[str]]:
-    """As ``terms``, with the vocabulary as a list that may have repetitions: cheaper for many texts together."""
-    others: set[str] = set()
     data = folded.encode("utf-8", "replace")
-    is_plain = True
-    if not folded.isascii():
-        if b"\xc2" in data or b"\xe2" in data or b"\xc3\x97" in data or b"\xc3\xb7" in data:
-            data = _TYPOGRAPHY.sub(" ", folded).encode("utf-8", "replace")
-        is_plain = len(data) == len(data.translate(None, _STRANGE))
+    found, marks = addresses(data)
+    others = {mark.decode() for mark in marks}
+    runs = dict.fromkeys([run.decode() for run in cut(data)])
+    vocabulary = _bounded(_split_scripts(runs, others), others)
+    return Terms({*vocabulary, *[entry.decode() for entry in found]}, others)
+
+
+def cut(folded: bytes) -> list[bytes]:
+    """The runs of a folded text in UTF-8 between white space, ASCII punctuation and marks of typography, in order.
+
+    Where ``are_words`` holds for all of them and they are at most ``VOCABULARY_MAX``, they and the ``addresses`` are
+    the text's terms: the short way to what ``terms`` says.
+    """
+    for mark in set(_TYPOGRAPHY.findall(folded.translate(None, _ASCII).decode())):
+        folded = folded.replace(mark.encode(), b" ")
     # Cutting at ASCII punctuation by a byte table and a split is three times as fast as one regular expression.
-    runs = data.translate(_ASCII_PUNCTUATION).decode().split()
-    if not is_plain or len(runs) > VOCABULARY_MAX or max(map(len, runs), default=0) > LONG_WORD:
-        runs = _bounded(_split_scripts(dict.fromkeys(runs), others), others)
-    if "@" in folded:
-        for address in _addresses(folded):
-            if len(address) <= LONG_ADDRESS:
-                runs.append(address)
-            else:
-                others.add(LONG_ADDRESS_TERM)
-    return runs, others
+    return folded.translate(_ASCII_PUNCTUATION).split()
+
+
+def are_words(runs: Iterable[bytes]) -> bool:
+    """Whether each of ``runs`` is a vocabulary entry as it stands: not too long, of a script with spaces."""
+    for run in runs:
+        if len(run) != len(run.translate(None, _STRANGE)) or (len(run) > LONG_WORD and len(run.decode()) > LONG_WORD):
+            return False
+    return True
 
 
 def _bounded(runs: dict[str, None], others: set[str]) -> list[str]:
@@ -201,18 +204,31 @@ def _long_grams(run: str) -> list[str]:
     return [LONG_MARK + run[i : i + size] for size in (1, 2, 3) for i in range(len(run) - size + 1)]
 
 
-def _addresses(folded: str) -> set[str]:
-    """Longest runs of address characters with an ``@`` in them, at most ``VOCABULARY_MAX``."""
-    found: set[str] = set()
-    at = folded.find("@")
+def addresses(folded: bytes) -> tuple[set[bytes], set[bytes]]:
+    """The vocabulary entries and the other terms for the addresses in a folded text in UTF-8.
+
+    They are the longest runs of address characters with an ``@`` in them, at most about ``VOCABULARY_MAX``.
+    """
+    found: set[bytes] = set()
+    others: set[bytes] = set()
+    at = folded.find(b"@")
     while at >= 0 and len(found) < VOCABULARY_MAX:
-        start = folded.rfind(" ", 0, at) + 1
-        end = folded.find(" ", at)
+        start = folded.rfind(b" ", 0, at) + 1
+        end = folded.find(b" ", at)
         piece = folded[start : end if end >= 0 else len(folded)]
-        runs = _ASCII_ADDRESS_RUNS if piece.isascii() else _ADDRESS_RUNS
-        found.update([run for run in runs.findall(piece) if "@" in run])
-        at = folded.find("@", end) if end >= 0 else -1
-    return found
+        if piece.isascii():
+            runs = _ASCII_ADDRESS_RUNS.findall(piece)
+        else:
+            runs = [run.encode() for run in _ADDRESS_RUNS.findall(piece.decode())]
+        for run in runs:
+            if b"@" not in run:
+                continue
+            if len(run) <= LONG_ADDRESS or len(run.decode()) <= LONG_ADDRESS:
+                found.add(run)
+            else:
+                others.add(LONG_ADDRESS_TERM.encode())
+        at = folded.find(b"@", end) if end >= 0 else -1
+    return found, others
 
 
 class Where(enum.Enum):
@@ -343,9 +359,11 @@ __all__ = [
     "Query",
     "Terms",
     "Where",
+    "addresses",
+    "are_words",
+    "cut",
     "fold",
     "fold_letters",
-    "listed_terms",
     "parse",
     "terms",
     "words",

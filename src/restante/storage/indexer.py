@@ -14,6 +14,7 @@ index and sweeps words that no message has any more. It imports no SQLAlchemy: i
 import argparse
 import contextlib
 import ctypes
+import itertools
 import os
 import select
 import signal
@@ -49,7 +50,7 @@ SWEEP_AFTER = 200  # removed messages
 BUSY_MILLISECONDS = 10_000
 CACHE_KIB = 16_384
 
-Source = tuple[int, int, int, str]  # account, mailbox, folder, folded text
+Source = tuple[int, int, int, bytes]  # account, mailbox, folder, folded text in UTF-8
 _SOURCE = "m.account_id, m.mailbox_id, m.folder_id, c.structure, c.raw, c.folded, c.size_bytes"
 EXIT_RETRY = 1  # the disk is full or does not answer: start again later
 EXIT_CORRUPT = 3  # the index was thrown away: start again
@@ -136,8 +137,8 @@ class Indexer:
         self._main.execute("PRAGMA query_only=ON").fetchall()
         self._unzip = zstandard.ZstdDecompressor()
         self._zip = zstandard.ZstdCompressor(level=1)
-        self._known: dict[int, set[str]] = {}
-        self._known_before: dict[int, set[str]] = {}
+        self._known: dict[int, set[bytes]] = {}
+        self._known_before: dict[int, set[bytes]] = {}
         self._sweep_at: int | None = None
         self._unmerged = 0  # batches since all was merged
         self._is_cut = False  # the last batch ended at its bounds, not at the queue's end
@@ -241,7 +242,7 @@ class Indexer:
         rows.close(True)
         self._is_cut = count == BATCH_ROWS or size > BATCH_BYTES
         if found:
-            with _transaction(self._index):
+            with self._batch():
                 self._write(found)
                 self._set_state("watermark", watermark)
             self.watermark = watermark
@@ -265,7 +266,7 @@ class Indexer:
                 break
         rows.close(True)
         rebuilt = max(last - 1, 0)
-        with _transaction(self._index):
+        with self._batch():
             self._write(found)
             self._set_state("rebuilt", rebuilt)
         self._rebuilt = rebuilt
@@ -276,29 +277,41 @@ class Indexer:
     ) -> Source:
         """What goes into the index of one message; damaged bytes give an empty text (``verify`` reports them)."""
         if raw is None:
-            return account, mailbox, folder, fulltext.unfold(self._unzip, folded)
+            return account, mailbox, folder, fulltext.unfold(self._unzip, folded).encode()
         try:
             text = message.searchable(message.load(structure), self._unzip.decompress(raw, max_output_size=size))
         except Exception:  # noqa: BLE001 - no stored message may stop the index
             text = ""
-        return account, mailbox, folder, words.fold_letters(text)
+        return account, mailbox, folder, words.fold_letters(text).encode()
+
+    @contextlib.contextmanager
+    def _batch(self) -> Iterator[None]:
+        """A transaction; what was known to be in the vocabulary is forgotten when it fails."""
+        try:
+            with _transaction(self._index):
+                yield
+        except BaseException:
+            self._known, self._known_before = {}, {}
+            raise
 
     def _write(self, found: dict[int, Source | None]) -> None:
         """Put documents in place (a value) or take them out (None); the caller commits."""
-        documents: list[tuple[int, str]] = []
+        documents: list[tuple[int, bytes]] = []
         texts: list[tuple[int, bytes]] = []
-        fresh: dict[int, set[str]] = {}
+        fresh: dict[int, set[bytes]] = {}
         for message_id, source in found.items():
             if source is None:
                 continue
             account_id, mailbox_id, folder_id, folded = source
-            texts.append((message_id, self._zip.compress(folded.encode("utf-8", "surrogatepass"))))
-            vocabulary, others = words.listed_terms(folded)
-            scope = fulltext.scope_terms(account_id, mailbox_id, folder_id)
-            documents.append((message_id, " ".join([*scope, *vocabulary, *others])))
-            fresh.setdefault(account_id, set()).update(vocabulary)
-        for account_id, terms in fresh.items():
-            self._learn(account_id, terms)
+            texts.append((message_id, self._zip.compress(folded)))
+            known = self._known.setdefault(account_id, set())
+            terms, unknown = _terms(folded, known)
+            known |= unknown
+            fresh.setdefault(account_id, set()).update(unknown)
+            scope = " ".join(fulltext.scope_terms(account_id, mailbox_id, folder_id)).encode()
+            documents.append((message_id, b" ".join([scope, *terms])))
+        for account_id, unknown in fresh.items():
+            self._learn(account_id, unknown)
         if documents:
             self._index.executemany("INSERT OR REPLACE INTO fts(rowid, terms) VALUES (?, ?)", documents)
             self._index.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", texts)
@@ -309,17 +322,12 @@ class Indexer:
             self._removed += len(gone)
             self._set_state("removed", self._removed)
 
-    def _learn(self, account_id: int, terms: set[str]) -> None:
-        """Enter words into the vocabulary of their account."""
-        known = self._known.setdefault(account_id, set())
-        unknown = terms - known
-        if not unknown:
-            return
-        known |= unknown
-        unknown -= self._known_before.get(account_id, frozenset())
+    def _learn(self, account_id: int, terms: set[bytes]) -> None:
+        """Enter words that were not in ``_known`` into the vocabulary of their account."""
+        unknown = terms - self._known_before.get(account_id, frozenset())
         if sum(map(len, self._known.values())) > KNOWN_TERMS:
             self._known_before, self._known = self._known, {}
-        rows = sorted([(account_id, len(term), term) for term in unknown])
+        rows = sorted([(account_id, len(term), term) for term in map(bytes.decode, unknown)])
         new: Iterable[Any] = self._index.executemany(
             "INSERT INTO terms (account_id, size, term) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING id, term",
             rows,
@@ -369,7 +377,7 @@ class Indexer:
                 self._set_state("removed", self._removed)
         for _, account_id, term in unused:
             for known in (self._known, self._known_before):
-                known.get(account_id, set()).discard(term)
+                known.get(account_id, set()).discard(term.encode())
         self._sweep_at = found[-1][0] if len(found) == SWEEP_TERMS else None
         return self._sweep_at is not None
 
@@ -413,6 +421,18 @@ class Indexer:
     def checkpoint_main(self) -> None:
         """Move what readers allow of the main file's WAL into it, so that the writer never has to."""
         self._main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+
+def _terms(folded: bytes, known: set[bytes]) -> tuple[list[bytes], set[bytes]]:
+    """The index terms of a folded text (some may repeat), and its entries for the vocabulary beside the ``known``."""
+    runs = words.cut(folded)
+    unknown = set(itertools.filterfalse(known.__contains__, runs))
+    if len(runs) > words.VOCABULARY_MAX or not words.are_words(unknown):
+        found = words.terms(folded.decode())
+        entries = {entry.encode() for entry in found.vocabulary}
+        return [*entries, *[term.encode() for term in found.others]], entries - known
+    entries, others = words.addresses(folded)
+    return [*runs, *entries, *others], unknown.union(entries) - known
 
 
 class Process:
