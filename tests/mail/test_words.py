@@ -205,11 +205,11 @@ def test_marks_of_typography_are_cut_away_like_other_punctuation() -> None:
 def test_the_short_way_to_cut_gives_the_terms(text: str) -> None:
     folded = words.fold(text)
     runs = words.cut(folded.encode())
-    found = words.terms(folded)
+    found = words.terms(f"{folded} 中")  # with which the long way is taken
     if words.are_words(runs):
         entries, others = words.addresses(folded.encode())
         assert {run.decode() for run in [*runs, *entries]} == found.vocabulary
-        assert {mark.decode() for mark in others} == found.others
+        assert {mark.decode() for mark in others} == found.others - {"中"}
 
 
 def test_what_is_no_word_as_it_stands() -> None:

@@ -23,7 +23,7 @@ queries by ``QUERY_MAX`` and ``PIECES_MAX``.
 import enum
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from restante.errors import Invalid
@@ -144,8 +144,10 @@ def terms(folded: str) -> Terms:
     data = folded.encode("utf-8", "replace")
     found, marks = addresses(data)
     others = {mark.decode() for mark in marks}
-    runs = dict.fromkeys([run.decode() for run in cut(data)])
-    vocabulary = _bounded(_split_scripts(runs, others), others)
+    runs = cut(data)
+    vocabulary = [run.decode() for run in runs]
+    if len(runs) > VOCABULARY_MAX or not are_words(runs):
+        vocabulary = _bounded(_split_scripts(dict.fromkeys(vocabulary), others), others)
     return Terms({*vocabulary, *[entry.decode() for entry in found]}, others)
 
 
@@ -161,12 +163,12 @@ def cut(folded: bytes) -> list[bytes]:
     return folded.translate(_ASCII_PUNCTUATION).split()
 
 
-def are_words(runs: Iterable[bytes]) -> bool:
+def are_words(runs: Collection[bytes]) -> bool:
     """Whether each of ``runs`` is a vocabulary entry as it stands: not too long, of a script with spaces."""
-    for run in runs:
-        if len(run) != len(run.translate(None, _STRANGE)) or (len(run) > LONG_WORD and len(run.decode()) > LONG_WORD):
-            return False
-    return True
+    letters = b"".join(runs)
+    if len(letters) != len(letters.translate(None, _STRANGE)):
+        return False
+    return all(len(run) <= LONG_WORD or len(run.decode()) <= LONG_WORD for run in runs)
 
 
 def _bounded(runs: dict[str, None], others: set[str]) -> list[str]:

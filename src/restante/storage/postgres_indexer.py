@@ -259,9 +259,9 @@ class Indexer:
             if kept.get((source.account_id, source.message_id)) == zipped:
                 moved.append((source.folder_id, source.account_id, source.message_id))
                 continue
-            vocabulary, others = words.listed_terms(source.folded)
-            fresh.setdefault(source.account_id, set()).update(vocabulary)
-            documents.append(self._document(source, {*vocabulary, *others}, zipped))
+            found = words.terms(source.folded)
+            fresh.setdefault(source.account_id, set()).update(found.vocabulary)
+            documents.append(self._document(source, found.vocabulary | found.others, zipped))
         for account, terms in fresh.items():
             self._learn(account, terms, epochs[account])
         with self._conn.cursor() as cursor:
