@@ -1,11 +1,16 @@
 """Counting outbound recipients."""
 
-from datetime import UTC, datetime
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
 
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
-from restante.core import statistics
-from restante.core.statistics import Delta
+from restante import clock
+from restante.core import events, statistics
+from restante.core.statistics import Delta, Inbound, Scope
 from restante.schema import tables
 from restante.schema.connections import WriteConn
 from tests.core.conftest import Tenant
@@ -49,3 +54,189 @@ def test_counts_by_account_domain_and_address(conn: WriteConn, red: Tenant, blue
 def test_no_changes_write_nothing(conn: WriteConn, red: Tenant) -> None:
     statistics.record_outbound(conn, red.account.id, "ann@red.example", AT, {})
     assert not hours(conn, red.account.id)
+
+
+MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
+STATUS = {"sent": "delivered", "bounced": "bounced", "deferred": "deferred"}
+
+
+def submit(conn: WriteConn, tenant: Tenant, sender: str, at: datetime, recipients: Mapping[str, Sequence[str]]) -> None:
+    """A submission with recipients (domain -> statuses), as rows and as counts."""
+    number = len(conn.execute(select(tables.submissions.c.id)).all())
+    submission_id = conn.execute(
+        insert(tables.submissions)
+        .values(
+            account_id=tenant.account.id,
+            public_id=uuid.uuid4().bytes,
+            source="api",
+            status="submitted",
+            sender=sender,
+            sender_domain=sender.partition("@")[2],
+            envelope_sender=sender,
+            return_token=str(number),
+            subject="",
+            message_id_header=f"<{number}@x>",
+            size_bytes=1,
+            recipients=1,
+            created_at=clock.to_micros(at),
+            submitted_at=clock.to_micros(at),
+            expires_at=clock.to_micros(at),
+        )
+        .returning(tables.submissions.c.id)
+    ).scalar_one()
+    for domain, statuses in recipients.items():
+        for status in statuses:
+            conn.execute(
+                insert(tables.transfers).values(
+                    account_id=tenant.account.id,
+                    submission_id=submission_id,
+                    kind="to",
+                    address=f"x@{domain}",
+                    domain=domain,
+                    status=status,
+                )
+            )
+        counts = Counter(STATUS[status] for status in statuses if status in STATUS)
+        statistics.record_outbound(conn, tenant.account.id, sender, at, {domain: Delta(**counts)})
+
+
+def test_any_period_is_exact(conn: WriteConn, red: Tenant, blue: Tenant) -> None:
+    """Random mail over two years, and random periods down to the microsecond, compared with counting by hand."""
+    random = Random(7)
+    start = datetime(2024, 12, 20, tzinfo=UTC)
+    sent: list[tuple[str, datetime, str, str]] = []
+    for _ in range(400):
+        tenant = random.choice([red, red, red, blue])
+        sender = random.choice(["ann", "ann+tag", "bob", "a_n"]) + f"@{tenant.domain.name}"
+        at = start + timedelta(microseconds=random.randrange(420 * 86_400 * 10**6))
+        domain = f"d{random.randrange(4)}.test"
+        status = random.choice(["sent", "sent", "bounced", "deferred", "pending"])
+        submit(conn, tenant, sender, at, {domain: [status]})
+        sent.append((sender, at, domain, status))
+    ann, bob, tricky = {"ann@red.example", "ann+tag@red.example"}, {"bob@red.example"}, {"a_n@red.example"}
+    everyone = {one[0] for one in sent}
+    scopes = {
+        Scope(red.account.id): ann | bob | tricky,
+        Scope(statistics.INSTANCE): everyone,
+        Scope(red.account.id, ("red.example",)): ann | bob | tricky,
+        Scope(red.account.id, ("ann@red.example", "bob@red.example")): ann | bob,
+        Scope(red.account.id, ("a_n@red.example",)): tricky,
+        Scope(red.account.id, ("ann@blue.example",)): set[str](),
+    }
+    for number in range(60):
+        first = start + timedelta(microseconds=random.randrange(400 * 86_400 * 10**6))
+        if number % 3 == 0:
+            first = first.replace(hour=0, minute=0, second=0, microsecond=0)
+        length = random.choice([30 * MINUTE, timedelta(hours=5), timedelta(days=3), timedelta(days=40), timedelta(366)])
+        last = first + length * random.random()
+        within = statistics.period(first, last, start + timedelta(days=900))
+        for scope, senders in scopes.items():
+            until = last.replace(microsecond=0) + SECOND
+            mine = [one for one in sent if one[0] in senders and first <= one[1] < until and one[3] in STATUS]
+            wanted = Counter((domain, STATUS[status]) for _, _, domain, status in mine)
+            domains = statistics.outbound_by_domain(conn, scope, within, 100)
+            found = {(domain, name): n for domain, delta in domains for name, n in delta._asdict().items() if n}
+            assert found == wanted, (scope, first, last)
+            assert [sum(delta) for _, delta in domains] == sorted((sum(delta) for _, delta in domains), reverse=True)
+            days = statistics.outbound_by_time(conn, scope, within, statistics.DAY)
+            assert {clock.from_micros(at).date(): sum(delta) for at, delta in days.items()} == Counter(
+                one[1].date() for one in mine
+            )
+            hours = statistics.outbound_by_time(conn, scope, within, statistics.HOUR)
+            assert statistics.total(hours.values()) == statistics.total(days.values())
+            assert {at - at % statistics.DAY for at in hours} == days.keys()
+
+
+def test_a_period_that_is_not_over(conn: WriteConn, red: Tenant) -> None:
+    """Nothing behind the present is cut off, so no rows are looked at: the counter alone answers."""
+    statistics.record_outbound(conn, red.account.id, "ann@red.example", AT, {"a.test": Delta(delivered=1)})
+    within = statistics.period(AT.replace(minute=0, second=0), AT, AT)
+    assert statistics.outbound_by_time(conn, Scope(red.account.id), within, statistics.HOUR) == {
+        clock.to_micros(AT.replace(minute=0, second=0)): Delta(delivered=1)
+    }
+
+
+def test_refused_recipients_count_in_every_period_that_touches_their_hour(conn: WriteConn, red: Tenant) -> None:
+    statistics.record_outbound(conn, red.account.id, "ann@red.example", AT, {"a.test": Delta(rejected=3)})
+    hour = AT.replace(minute=0, second=0)
+    later = AT + timedelta(days=3)
+    for start, end, count in (
+        (hour, hour + MINUTE, 3),
+        (hour + 50 * MINUTE, hour + 70 * MINUTE, 3),
+        (hour - MINUTE, hour + 120 * MINUTE, 3),
+        (hour + 60 * MINUTE, hour + 120 * MINUTE, 0),
+        (hour - 9 * MINUTE, hour - MINUTE, 0),
+    ):
+        within = statistics.period(start, end, later)
+        found = statistics.outbound_by_time(conn, Scope(red.account.id), within, statistics.DAY)
+        assert statistics.total(found.values()).rejected == count
+        assert not statistics.outbound_by_domain(conn, Scope(red.account.id), within, 9)
+
+
+def receive(conn: WriteConn, tenant: Tenant, at: datetime, sender: str = "Eve@Out.test", recipient: str = "") -> None:
+    body = {"message": 1, "sender": sender, "recipient": recipient or tenant.mailbox.address, "size_bytes": 1}
+    events.record(conn, tenant.account.id, "message.received", body, now=at)
+
+
+def count_all(conn: WriteConn, limit: int = 100) -> int:
+    batches = 0
+    while (found := statistics.find_uncounted(conn, limit)) is not None:
+        assert statistics.count_arrivals(conn, found.account_id, found)
+        assert not statistics.count_arrivals(conn, found.account_id, found)
+        batches += 1
+    return batches
+
+
+def test_inbound_follows_the_event_log(conn: WriteConn, red: Tenant, blue: Tenant) -> None:
+    for _ in range(7):
+        receive(conn, red, AT)
+    receive(conn, red, AT, sender="", recipient="ann+x@red.example")
+    receive(conn, red, AT - timedelta(days=2), sender="x@other.test")
+    events.record(conn, red.account.id, "message.received", {"sender": "", "recipient": ""}, now=AT)  # an import
+    receive(conn, blue, AT)
+    assert count_all(conn, 3) > 4
+    assert count_all(conn) == 0
+    within = statistics.period(AT - timedelta(days=1), AT, AT)
+    for tenant, accepted in ((red, 8), (blue, 1)):
+        name = tenant.domain.name
+        assert statistics.inbound_total(conn, tenant.account.id, name, within) == Inbound(accepted)
+        assert statistics.inbound_senders(conn, tenant.account.id, name, within, 9) == [("out.test", min(accepted, 7))]
+    assert statistics.inbound_total(conn, blue.account.id, "red.example", within) == Inbound()
+    assert not statistics.inbound_senders(conn, blue.account.id, "red.example", within, 9)
+    receive(conn, red, AT)
+    assert count_all(conn) == 1
+    assert statistics.inbound_total(conn, red.account.id, "red.example", within) == Inbound(9)
+    longer = statistics.period(AT - timedelta(days=90), AT, AT)
+    assert statistics.inbound_senders(conn, red.account.id, "red.example", longer, 9) == [
+        ("out.test", 8),
+        ("other.test", 1),
+    ]
+    assert statistics.inbound_senders(conn, red.account.id, "red.example", longer, 1) == [("out.test", 8)]
+
+
+def test_refusals_belong_to_the_domains_account(conn: WriteConn, red: Tenant, blue: Tenant) -> None:
+    hour = clock.to_micros(AT) // statistics.HOUR * statistics.HOUR
+    statistics.record_rejected(conn, {("red.example", hour): 2, ("gone.example", hour): 5})
+    statistics.record_rejected(conn, {("red.example", hour): 1})
+    within = statistics.period(AT, AT, AT)
+    assert statistics.inbound_total(conn, red.account.id, "red.example", within) == Inbound(rejected=3)
+    assert statistics.inbound_total(conn, blue.account.id, "red.example", within) == Inbound()
+
+
+def test_purging_takes_one_accounts_counters_bit_by_bit(conn: WriteConn, red: Tenant, blue: Tenant) -> None:
+    for tenant in (red, blue):
+        sender = f"ann@{tenant.domain.name}"
+        statistics.record_outbound(conn, tenant.account.id, sender, AT, {"a.test": Delta(1), "b.test": Delta(1)})
+        receive(conn, tenant, AT)
+    count_all(conn)
+    before = hours(conn, blue.account.id)
+    batches = 0
+    while statistics.purge(conn, red.account.id, 2):
+        batches += 1
+    assert batches > 5
+    assert not hours(conn, red.account.id)
+    assert hours(conn, blue.account.id) == before
+    within = statistics.period(AT.replace(hour=0, minute=0, second=0), AT, AT)
+    assert len(statistics.outbound_by_domain(conn, Scope(blue.account.id), within, 9)) == 2
+    assert not statistics.outbound_by_domain(conn, Scope(red.account.id), within, 9)
+    assert statistics.inbound_total(conn, red.account.id, "red.example", within) == Inbound()

@@ -3,17 +3,43 @@
 Outbound counts belong to the hour in which the message was submitted, whatever happens to it later: a recipient that
 is delivered at last leaves ``deferred`` and joins ``delivered`` there. A period that cuts an hour (or, for recipient
 domains, a day) has that piece counted from its rows, so that every period is exact.
+
+Inbound counts follow the event log, a few seconds behind, so that they cost deliveries nothing: the cursor moves in the
+transaction that counts, so each event counts once. They know whole hours only: all that the period touches.
 """
 
-from collections.abc import Mapping
-from datetime import datetime
-from typing import NamedTuple
+from collections import Counter as Tally
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    case,
+    cast,
+    delete,
+    desc,
+    false,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from restante import clock
-from restante.ids import AccountId
+from restante.core import events
+from restante.ids import AccountId, EventNumber
 from restante.mail import address as addresses
 from restante.schema import tables
-from restante.schema.connections import WriteConn
+from restante.schema.connections import ReadConn, WriteConn, scanning
 from restante.schema.counters import Counter
 
 INSTANCE = AccountId(0)  # counts what all accounts send
@@ -21,8 +47,20 @@ ALL_SENDERS = ""
 HOUR = 3_600_000_000  # microseconds
 DAY = 24 * HOUR
 
+_h, _d = tables.outbound_hours.c, tables.outbound_domains.c
+_s, _t = tables.submissions.c, tables.transfers.c
 _OUTBOUND_HOURS = Counter(tables.outbound_hours)
 _OUTBOUND_DOMAINS = Counter(tables.outbound_domains)
+_i, _f = tables.inbound_hours.c, tables.inbound_senders.c
+_INBOUND_HOURS = Counter(tables.inbound_hours)
+_INBOUND_SENDERS = Counter(tables.inbound_senders)
+_TABLES = (
+    tables.outbound_hours,
+    tables.outbound_domains,
+    tables.inbound_hours,
+    tables.inbound_senders,
+    tables.inbound_cursors,
+)
 
 
 class Delta(NamedTuple):
@@ -32,6 +70,46 @@ class Delta(NamedTuple):
     bounced: int = 0
     deferred: int = 0
     rejected: int = 0
+
+
+class Inbound(NamedTuple):
+    """Recipients of mail from outside: taken, refused for good while the sender waited, and spam of those taken."""
+
+    accepted: int = 0
+    rejected: int = 0
+    spam: int = 0
+
+
+class Arrivals(NamedTuple):
+    """Recipients taken for a domain within an hour, from a sender's domain ("": the null sender)."""
+
+    domain: str
+    hour: int
+    sender_domain: str
+    recipients: int
+
+
+class Uncounted(NamedTuple):
+    """A piece of an account's event log behind its cursor, and what it says of mail from outside."""
+
+    account_id: AccountId
+    after: int
+    until: int
+    arrivals: list[Arrivals]
+
+
+class Scope(NamedTuple):
+    """Whose recipients: of one account or the ``INSTANCE``; of ``ALL_SENDERS``, one domain, or some addresses."""
+
+    account_id: AccountId
+    senders: tuple[str, ...] = (ALL_SENDERS,)
+
+
+class Period(NamedTuple):
+    """From ``since`` on, up to but without ``until``; microseconds."""
+
+    since: int
+    until: int
 
 
 def record_outbound(
@@ -45,14 +123,14 @@ def record_outbound(
     """
     if not changes:
         return
-    total = Delta(*map(sum, zip(*changes.values(), strict=True)))
+    everything = total(changes.values())
     micros = clock.to_micros(submitted_at)
     local, domain = addresses.split(sender)
     places = [(INSTANCE, ALL_SENDERS), *((account_id, name) for name in (ALL_SENDERS, domain, base(local, domain)))]
     _OUTBOUND_HOURS.add(
         conn,
         [
-            {"account_id": account, "sender": name, "hour": micros - micros % HOUR, **total._asdict()}
+            {"account_id": account, "sender": name, "hour": micros - micros % HOUR, **everything._asdict()}
             for account, name in places
         ],
     )
@@ -78,12 +156,236 @@ def record_outbound(
     )
 
 
+def total(deltas: Iterable[Delta]) -> Delta:
+    """The sum of them."""
+    return Delta(*map(sum, zip(*deltas, strict=True)))
+
+
+def period(start: datetime, end: datetime, now: datetime) -> Period:
+    """From ``start`` through the second of ``end``.
+
+    What is not over yet is taken to the end of its month: there is nothing in it to be cut off.
+    """
+    until = clock.to_micros(end.replace(microsecond=0) + timedelta(seconds=1))
+    if until > clock.to_micros(now):
+        until = _next_month(until)
+    return Period(clock.to_micros(start), until)
+
+
+@scanning
+def outbound_by_time(conn: ReadConn, scope: Scope, within: Period, unit: int) -> dict[int, Delta]:
+    """Recipients by the ``HOUR`` or ``DAY`` (``unit``) that begins at the key; those without any are left out.
+
+    ``rejected`` knows only hours, so one that the period cuts counts whole in it.
+    """
+    whole, cuts = _cut(within, HOUR)
+    hours = select(_h.hour.label("at"), _h.delivered, _h.bounced, _h.deferred, _h.rejected)
+    pieces = [hours.where(*_counted(_h, scope), _h.hour >= whole.since, _h.hour < whole.until)]
+    nothing = literal(0)
+    rejected = select(_h.hour, nothing, nothing, nothing, _h.rejected).where(*_counted(_h, scope))
+    for cut in cuts:
+        pieces.append(_rows(scope, cut, _s.submitted_at, nothing))
+        pieces.append(rejected.where(_h.hour == cut.since - cut.since % HOUR))
+    each = union_all(*pieces).subquery().c
+    at = (each.at - each.at % unit).label("begins_at")
+    sums = [cast(func.sum(each[name]), BigInteger) for name in Delta._fields]
+    found = conn.execute(select(at, *sums).group_by(at))
+    return {row[0]: Delta(*row[1:]) for row in found if any(row[1:])}
+
+
+@scanning
+def outbound_by_domain(conn: ReadConn, scope: Scope, within: Period, limit: int) -> list[tuple[str, Delta]]:
+    """The recipient domains with the most recipients, refused ones not among them."""
+    whole, cuts = _cut(within, DAY)
+    counted = select(_d.domain, _d.delivered, _d.bounced, _d.deferred).where(*_counted(_d, scope))
+    pieces = [
+        counted.where(_d.span == span, _d.begins_at >= since, _d.begins_at < until)
+        for span, since, until in _spans(whole)
+    ]
+    pieces += [_rows(scope, cut, _t.domain) for cut in cuts]
+    each = union_all(*pieces).subquery().c
+    sums = [cast(func.sum(each[name]), BigInteger) for name in Delta._fields[:3]]
+    most = func.sum(each.delivered + each.bounced + each.deferred)
+    found = conn.execute(
+        select(each.domain, *sums).group_by(each.domain).order_by(desc(most), each.domain).limit(limit)
+    )
+    return [(row[0], Delta(*row[1:])) for row in found if any(row[1:])]
+
+
+_RECEIVED = frozenset({"message.received"})
+
+
+@scanning
+def find_uncounted(conn: ReadConn, limit: int) -> Uncounted | None:
+    """A piece of the event log with the next ``limit`` arrivals that are not counted, of any one account.
+
+    For the standing job. Events that are kept no more were counted long ago.
+    """
+    a, x = tables.accounts.c, tables.inbound_cursors.c
+    counted = func.coalesce(x.event_number, 0)
+    behind = select(a.id, counted, a.events_pruned).where(a.event_number > counted, a.status != "removed")
+    joined = behind.select_from(tables.accounts.outerjoin(tables.inbound_cursors, x.account_id == a.id))
+    found = conn.execute(joined.order_by(a.id).limit(1)).first()
+    if found is None:
+        return None
+    account_id, after, pruned = found
+    page = events.list_after(conn, account_id, EventNumber(max(after, pruned)), limit, types=_RECEIVED)
+    arrivals = Tally[tuple[str, int, str]]()
+    for event in page.events:
+        _, domain = addresses.split(event.body["recipient"])
+        if not domain:
+            continue  # put there by its owner
+        hour = clock.to_micros(event.created_at) // HOUR * HOUR
+        arrivals[domain, hour, event.body["sender"].rpartition("@")[2].lower()] += 1
+    return Uncounted(AccountId(account_id), after, page.cursor, [Arrivals(*key, n) for key, n in arrivals.items()])
+
+
+def count_arrivals(conn: WriteConn, account_id: AccountId, uncounted: Uncounted) -> bool:
+    """Count a piece of the event log and move the cursor behind it; False when that was done already."""
+    x = tables.inbound_cursors.c
+    moved = update(tables.inbound_cursors).where(x.account_id == account_id, x.event_number == uncounted.after)
+    if conn.execute(moved.values(event_number=uncounted.until)).rowcount == 0:
+        if uncounted.after or conn.execute(select(x.account_id).where(x.account_id == account_id)).first():
+            return False
+        conn.execute(insert(tables.inbound_cursors).values(account_id=account_id, event_number=uncounted.until))
+    hours, senders = [], []
+    for domain, hour, sender_domain, count in sorted(uncounted.arrivals):
+        key = {"account_id": account_id, "domain": domain}
+        hours.append({**key, "hour": hour, "accepted": count, "rejected": 0, "spam": 0})
+        if sender_domain:
+            for span, begins_at in (("hour", hour), ("day", hour - hour % DAY), ("month", _month(hour))):
+                place = {"span": span, "begins_at": begins_at, "sender_domain": sender_domain}
+                senders.append({**key, **place, "accepted": count})
+    _INBOUND_HOURS.add(conn, hours)
+    _INBOUND_SENDERS.add(conn, senders)
+    return True
+
+
+def record_rejected(conn: WriteConn, refusals: Mapping[tuple[str, int], int]) -> None:
+    """Count recipients refused for good, by domain and hour; domains that are not here (any more) are left out."""
+    d = tables.domains.c
+    owners = conn.execute(select(d.name, d.account_id).where(d.name.in_({domain for domain, _ in refusals})))
+    accounts = {row.name: row.account_id for row in owners}
+    _INBOUND_HOURS.add(
+        conn,
+        [
+            {
+                "account_id": accounts[domain],
+                "domain": domain,
+                "hour": hour,
+                "accepted": 0,
+                "rejected": count,
+                "spam": 0,
+            }
+            for (domain, hour), count in sorted(refusals.items())
+            if domain in accounts
+        ],
+    )
+
+
+@scanning
+def inbound_total(conn: ReadConn, account_id: AccountId, domain: str, within: Period) -> Inbound:
+    """Recipients of a domain in the hours that the period touches."""
+    sums = [func.coalesce(cast(func.sum(_i[name]), BigInteger), 0) for name in Inbound._fields]
+    since, until = _touched(within)
+    mine = _i.account_id == account_id, _i.domain == domain, _i.hour >= since, _i.hour < until
+    row: Any = conn.execute(select(*sums).where(*mine)).one()
+    return Inbound(*row)
+
+
+@scanning
+def inbound_senders(
+    conn: ReadConn, account_id: AccountId, domain: str, within: Period, limit: int
+) -> list[tuple[str, int]]:
+    """The sender domains that most recipients of a domain had mail from, in the hours that the period touches."""
+    mine = select(_f.sender_domain, _f.accepted).where(_f.account_id == account_id, _f.domain == domain)
+    days, hours = _cut(_touched(within), DAY)
+    pieces = [
+        mine.where(_f.span == span, _f.begins_at >= since, _f.begins_at < until)
+        for span, since, until in [*_spans(days), *(("hour", *cut) for cut in hours)]
+    ]
+    each = union_all(*pieces).subquery().c
+    count = cast(func.sum(each.accepted), BigInteger)
+    ordered = select(each.sender_domain, count).group_by(each.sender_domain).order_by(desc(count), each.sender_domain)
+    return [(row[0], row[1]) for row in conn.execute(ordered.limit(limit))]
+
+
+def purge(conn: WriteConn, account_id: AccountId, limit: int) -> bool:
+    """Delete up to ``limit`` counters of an account; False when there were none."""
+    for table in _TABLES:
+        keys = list(table.primary_key.columns)
+        some = select(*keys).where(table.c.account_id == account_id).limit(limit)
+        if conn.execute(delete(table).where(table.c.account_id == account_id, tuple_(*keys).in_(some))).rowcount:
+            return True
+    return False
+
+
 def base(local: str, domain: str) -> str:
     """The sender that an address counts under: itself without its tag."""
     return f"{addresses.without_tag(local)}@{domain}"
+
+
+def _counted(columns: ReadOnlyColumnCollection[str, Any], scope: Scope) -> tuple[ColumnElement[bool], ...]:
+    return columns.account_id == scope.account_id, columns.sender.in_(scope.senders)
+
+
+_OUTCOMES = tuple(
+    case((_t.status == status, 1), else_=0).label(name)
+    for name, status in (("delivered", "sent"), ("bounced", "bounced"), ("deferred", "deferred"))
+)
+
+
+def _rows(scope: Scope, within: Period, key: ColumnElement[Any], *more: ColumnElement[Any]) -> Select[Any]:
+    """The recipients of a piece of time as they are now, one row each."""
+    everyone = select(tables.accounts.c.id)
+    account = _s.account_id.in_(everyone) if scope.account_id == INSTANCE else _s.account_id == scope.account_id
+    statement = select(key, *_OUTCOMES, *more).where(
+        account,
+        _s.submitted_at >= within.since,
+        _s.submitted_at < within.until,
+        _s.source != "system",
+        _t.account_id == _s.account_id,
+        _t.submission_id == _s.id,
+    )
+    return statement if ALL_SENDERS in scope.senders else statement.where(or_(false(), *map(_sent_by, scope.senders)))
+
+
+def _sent_by(sender: str) -> ColumnElement[bool]:
+    local, domain = addresses.split(sender)
+    if not local:
+        return _s.sender_domain == domain
+    tagged = and_(_s.sender.startswith(f"{local}+", autoescape=True), _s.sender.endswith(f"@{domain}", autoescape=True))
+    return or_(_s.sender == sender, tagged)
+
+
+def _touched(within: Period) -> Period:
+    """The period with the hours it cuts whole."""
+    return Period(within.since // HOUR * HOUR, -(-within.until // HOUR) * HOUR)
+
+
+def _cut(within: Period, unit: int) -> tuple[Period, list[Period]]:
+    """The whole units of a period, and the pieces that are left over: none, one or two."""
+    first, last = -(-within.since // unit) * unit, within.until // unit * unit
+    if first > last:  # inside one unit
+        return Period(first, first), [within]
+    ends = Period(within.since, first), Period(last, within.until)
+    return Period(first, last), [piece for piece in ends if piece.since < piece.until]
+
+
+def _spans(days: Period) -> list[tuple[str, int, int]]:
+    """Whole days as whole months, and the days before and after them."""
+    first, last = _next_month(days.since - 1), _month(days.until)
+    if first >= last:
+        return [("day", *days)]
+    return [("month", first, last), ("day", days.since, first), ("day", last, days.until)]
 
 
 def _month(micros: int) -> int:
     """The first microsecond of the month."""
     first = clock.from_micros(micros).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return clock.to_micros(first)
+
+
+def _next_month(micros: int) -> int:
+    """The first microsecond of the month after."""
+    return _month(_month(micros) + 32 * DAY)

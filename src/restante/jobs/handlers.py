@@ -11,7 +11,7 @@ from restante.core.jobs import Job
 from restante.ids import AccountId
 from restante.jobs.worker import Handler
 from restante.runtime import Runtime
-from restante.services import domains, notices, removal
+from restante.services import domains, notices, removal, statistics
 
 SWEEP_ROWS = 200
 RECLAIM_PAGES = 2000
@@ -64,6 +64,7 @@ HANDLERS: Mapping[str, Handler] = {
     "expire-domains": removal.expire_unapproved,
     "purge-removed": removal.purge,
     "prune-events": prune_events,
+    "count-arrivals": statistics.count_arrivals,
     notices.KIND: notices.store,
 }
 PERIODIC: Mapping[str, timedelta] = {
@@ -73,4 +74,5 @@ PERIODIC: Mapping[str, timedelta] = {
     "expire-domains": timedelta(hours=1),
     "purge-removed": timedelta(minutes=1),
     "prune-events": timedelta(hours=1),
+    "count-arrivals": timedelta(seconds=15),
 }

@@ -426,11 +426,18 @@ inbound_senders = Table(  # those accepted, by the domain of the envelope's send
     metadata,
     Column("account_id", BigInteger, primary_key=True),
     Column("domain", Text, primary_key=True),
-    Column("span", Text, primary_key=True),  # day | month
+    Column("span", Text, primary_key=True),  # hour | day | month
     Column("begins_at", BigInteger, primary_key=True),
     Column("sender_domain", Text, primary_key=True),
     Column("accepted", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+inbound_cursors = Table(  # up to which event the mail that came in is counted
+    "inbound_cursors",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("event_number", BigInteger, nullable=False),
 )
 
 index_queue = Table(  # messages whose place in the search index is to be made anew (or taken out: no such row any more)

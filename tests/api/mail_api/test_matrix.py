@@ -17,6 +17,7 @@ OPERATOR_ONLY = {
     ("POST", "/api/v1/domains/{domain}/approve"),
 }
 OWN = {("GET", "/api/v1/tokens/me")}
+STATISTICS = {("GET", "/api/v1/stats/delivery"), ("GET", "/api/v1/stats/domain/{domain}")}
 OF_A_MAILBOX = [(method, path) for method, path in ROUTES if "{email" in path]
 
 BULK = {"email": "bob@red.example", "permissions": ["send_mail"], "domain": "red.example"}
@@ -34,8 +35,8 @@ async def status(client: Client, method: str, path: str) -> int:
 
 
 def test_the_table_is_complete() -> None:
-    assert len(ROUTES) == 10
-    assert {*OPEN, *OPERATOR_ONLY, *OWN, *OF_A_MAILBOX} == set(ROUTES)
+    assert len(ROUTES) == 12
+    assert {*OPEN, *OPERATOR_ONLY, *OWN, *STATISTICS, *OF_A_MAILBOX} == set(ROUTES)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)

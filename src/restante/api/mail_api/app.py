@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import restante
-from restante.api.mail_api import domains, errors, mailbox, permissions, search, shapes, signup, tokens
+from restante.api.mail_api import domains, errors, mailbox, permissions, search, shapes, signup, statistics, tokens
 from restante.http.dialects import Dialect
 from restante.http.ownership import MAIL_API
 from restante.http.routing import IndexedRouter
@@ -14,7 +14,7 @@ MAILBOX = PREFIX + "/mailbox/{email:path}"  # a local part may have a slash in i
 
 MAX_BODY_BYTES = 36 * 1024 * 1024
 
-_ABOUT = """Read mailboxes, search them, download attachments, sign up domains.
+_ABOUT = """Read mailboxes, search them, download attachments, follow delivery figures, sign up domains.
 
 Send your token in the `X-MAILAPI-TOKEN` header. An **admin** token reaches every mailbox; a **user** token its own, and
 those of domains that its user was granted `view_mailbox` on. Every answer but `/tokens/me` has `success`; refusals
@@ -36,6 +36,7 @@ def build(max_body_bytes: int = MAX_BODY_BYTES) -> Dialect:
     """The dialect, ready for the front."""
     router = IndexedRouter()
     _add_mailbox(router)
+    _add_statistics(router)
     _add_administration(router)
     return Dialect(
         name=MAIL_API,
@@ -70,6 +71,18 @@ def _add_mailbox(router: IndexedRouter) -> None:
     router.add(
         "GET", MAILBOX + "/search", search.search, tag="Mailbox", query=shapes.SearchQuery,
         answer=shapes.SearchResult, errors={**_TOKEN, **_FOLDER, **gone},
+    )  # fmt: skip
+
+
+def _add_statistics(router: IndexedRouter) -> None:
+    router.add(
+        "GET", PREFIX + "/stats/delivery", statistics.get_delivery, tag="Stats", query=shapes.DeliveryQuery,
+        answer=shapes.DeliveryStatistics, errors={**_TOKEN, **_DENIED, **_WRONG},
+    )  # fmt: skip
+    router.add(
+        "GET", PREFIX + "/stats/domain/{domain}", statistics.get_domain, tag="Stats", query=shapes.PeriodQuery,
+        answer=shapes.DomainStatistics,
+        errors={**_TOKEN, **_DENIED, **_WRONG, 404: ("DOMAIN_NOT_FOUND (admin tokens)", shapes.Failure)},
     )  # fmt: skip
 
 

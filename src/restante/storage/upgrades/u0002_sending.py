@@ -13,6 +13,7 @@ NEW = (
     tables.outbound_domains,
     tables.inbound_hours,
     tables.inbound_senders,
+    tables.inbound_cursors,
 )
 
 
