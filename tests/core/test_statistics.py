@@ -173,8 +173,11 @@ def test_refused_recipients_count_in_every_period_that_touches_their_hour(conn: 
         assert not statistics.outbound_by_domain(conn, Scope(red.account.id), within, 9)
 
 
+MESSAGE = {"message": 1, "id": "x", "folder": 1, "uid": 1, "size_bytes": 1}
+
+
 def receive(conn: WriteConn, tenant: Tenant, at: datetime, sender: str = "Eve@Out.test", recipient: str = "") -> None:
-    body = {"message": 1, "sender": sender, "recipient": recipient or tenant.mailbox.address, "size_bytes": 1}
+    body = {**MESSAGE, "sender": sender, "recipient": recipient or tenant.mailbox.address}
     events.record(conn, tenant.account.id, "message.received", body, now=at)
 
 
@@ -192,7 +195,8 @@ def test_inbound_follows_the_event_log(conn: WriteConn, red: Tenant, blue: Tenan
         receive(conn, red, AT)
     receive(conn, red, AT, sender="", recipient="ann+x@red.example")
     receive(conn, red, AT - timedelta(days=2), sender="x@other.test")
-    events.record(conn, red.account.id, "message.received", {"sender": "", "recipient": ""}, now=AT)  # an import
+    imported = {**MESSAGE, "sender": "", "recipient": ""}
+    events.record(conn, red.account.id, "message.received", imported, now=AT)
     receive(conn, blue, AT)
     assert count_all(conn, 3) > 4
     assert count_all(conn) == 0
