@@ -86,6 +86,8 @@ WITHOUT_ACCOUNT = {
     "routing.resolve",
     "tokens.find_by_plain",
     "tokens.find_held",
+    # refusals know only the domain that they were for
+    "statistics.record_rejected",
     # accounts themselves
     "accounts.create",
     "accounts.find",
@@ -113,6 +115,7 @@ WITHOUT_ACCOUNT = {
     "mailboxes.list_all",
     "removal.list_accounts",
     "removal.list_mailboxes",
+    "statistics.find_uncounted",
     "tokens.list_all",
     "verification.count_all",
 }

@@ -10,7 +10,7 @@ from sqlalchemy import insert, select
 
 from restante import clock
 from restante.core import events, statistics
-from restante.core.statistics import Delta, Inbound, Scope
+from restante.core.statistics import Delta, Inbound
 from restante.schema import tables
 from restante.schema.connections import WriteConn
 from tests.core.conftest import Tenant
@@ -56,6 +56,7 @@ def test_no_changes_write_nothing(conn: WriteConn, red: Tenant) -> None:
     assert not hours(conn, red.account.id)
 
 
+ALL = (statistics.ALL_SENDERS,)
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 STATUS = {"sent": "delivered", "bounced": "bounced", "deferred": "deferred"}
 
@@ -116,12 +117,12 @@ def test_any_period_is_exact(conn: WriteConn, red: Tenant, blue: Tenant) -> None
     ann, bob, tricky = {"ann@red.example", "ann+tag@red.example"}, {"bob@red.example"}, {"a_n@red.example"}
     everyone = {one[0] for one in sent}
     scopes = {
-        Scope(red.account.id): ann | bob | tricky,
-        Scope(statistics.INSTANCE): everyone,
-        Scope(red.account.id, ("red.example",)): ann | bob | tricky,
-        Scope(red.account.id, ("ann@red.example", "bob@red.example")): ann | bob,
-        Scope(red.account.id, ("a_n@red.example",)): tricky,
-        Scope(red.account.id, ("ann@blue.example",)): set[str](),
+        (red.account.id, ALL): ann | bob | tricky,
+        (statistics.INSTANCE, ALL): everyone,
+        (red.account.id, ("red.example",)): ann | bob | tricky,
+        (red.account.id, ("ann@red.example", "bob@red.example")): ann | bob,
+        (red.account.id, ("a_n@red.example",)): tricky,
+        (red.account.id, ("ann@blue.example",)): set[str](),
     }
     for number in range(60):
         first = start + timedelta(microseconds=random.randrange(400 * 86_400 * 10**6))
@@ -134,15 +135,15 @@ def test_any_period_is_exact(conn: WriteConn, red: Tenant, blue: Tenant) -> None
             until = last.replace(microsecond=0) + SECOND
             mine = [one for one in sent if one[0] in senders and first <= one[1] < until and one[3] in STATUS]
             wanted = Counter((domain, STATUS[status]) for _, _, domain, status in mine)
-            domains = statistics.outbound_by_domain(conn, scope, within, 100)
+            domains = statistics.outbound_by_domain(conn, *scope, within, 100)
             found = {(domain, name): n for domain, delta in domains for name, n in delta._asdict().items() if n}
             assert found == wanted, (scope, first, last)
             assert [sum(delta) for _, delta in domains] == sorted((sum(delta) for _, delta in domains), reverse=True)
-            days = statistics.outbound_by_time(conn, scope, within, statistics.DAY)
+            days = statistics.outbound_by_time(conn, *scope, within, statistics.DAY)
             assert {clock.from_micros(at).date(): sum(delta) for at, delta in days.items()} == Counter(
                 one[1].date() for one in mine
             )
-            hours = statistics.outbound_by_time(conn, scope, within, statistics.HOUR)
+            hours = statistics.outbound_by_time(conn, *scope, within, statistics.HOUR)
             assert statistics.total(hours.values()) == statistics.total(days.values())
             assert {at - at % statistics.DAY for at in hours} == days.keys()
 
@@ -151,7 +152,7 @@ def test_a_period_that_is_not_over(conn: WriteConn, red: Tenant) -> None:
     """Nothing behind the present is cut off, so no rows are looked at: the counter alone answers."""
     statistics.record_outbound(conn, red.account.id, "ann@red.example", AT, {"a.test": Delta(delivered=1)})
     within = statistics.period(AT.replace(minute=0, second=0), AT, AT)
-    assert statistics.outbound_by_time(conn, Scope(red.account.id), within, statistics.HOUR) == {
+    assert statistics.outbound_by_time(conn, red.account.id, ALL, within, statistics.HOUR) == {
         clock.to_micros(AT.replace(minute=0, second=0)): Delta(delivered=1)
     }
 
@@ -168,9 +169,9 @@ def test_refused_recipients_count_in_every_period_that_touches_their_hour(conn: 
         (hour - 9 * MINUTE, hour - MINUTE, 0),
     ):
         within = statistics.period(start, end, later)
-        found = statistics.outbound_by_time(conn, Scope(red.account.id), within, statistics.DAY)
+        found = statistics.outbound_by_time(conn, red.account.id, ALL, within, statistics.DAY)
         assert statistics.total(found.values()).rejected == count
-        assert not statistics.outbound_by_domain(conn, Scope(red.account.id), within, 9)
+        assert not statistics.outbound_by_domain(conn, red.account.id, ALL, within, 9)
 
 
 MESSAGE = {"message": 1, "id": "x", "folder": 1, "uid": 1, "size_bytes": 1}
@@ -241,6 +242,6 @@ def test_purging_takes_one_accounts_counters_bit_by_bit(conn: WriteConn, red: Te
     assert not hours(conn, red.account.id)
     assert hours(conn, blue.account.id) == before
     within = statistics.period(AT.replace(hour=0, minute=0, second=0), AT, AT)
-    assert len(statistics.outbound_by_domain(conn, Scope(blue.account.id), within, 9)) == 2
-    assert not statistics.outbound_by_domain(conn, Scope(red.account.id), within, 9)
+    assert len(statistics.outbound_by_domain(conn, blue.account.id, ALL, within, 9)) == 2
+    assert not statistics.outbound_by_domain(conn, red.account.id, ALL, within, 9)
     assert statistics.inbound_total(conn, red.account.id, "red.example", within) == Inbound()

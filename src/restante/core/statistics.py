@@ -9,7 +9,7 @@ transaction that counts, so each event counts once. They know whole hours only: 
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -98,13 +98,6 @@ class Uncounted(NamedTuple):
     arrivals: list[Arrivals]
 
 
-class Scope(NamedTuple):
-    """Whose recipients: of one account or the ``INSTANCE``; of ``ALL_SENDERS``, one domain, or some addresses."""
-
-    account_id: AccountId
-    senders: tuple[str, ...] = (ALL_SENDERS,)
-
-
 class Period(NamedTuple):
     """From ``since`` on, up to but without ``until``; microseconds."""
 
@@ -173,18 +166,21 @@ def period(start: datetime, end: datetime, now: datetime) -> Period:
 
 
 @scanning
-def outbound_by_time(conn: ReadConn, scope: Scope, within: Period, unit: int) -> dict[int, Delta]:
+def outbound_by_time(
+    conn: ReadConn, account_id: AccountId, senders: Sequence[str], within: Period, unit: int
+) -> dict[int, Delta]:
     """Recipients by the ``HOUR`` or ``DAY`` (``unit``) that begins at the key; those without any are left out.
 
+    Of an account or the ``INSTANCE``; ``senders``: ``ALL_SENDERS``, one domain, or addresses without their tags.
     ``rejected`` knows only hours, so one that the period cuts counts whole in it.
     """
     whole, cuts = _cut(within, HOUR)
     hours = select(_h.hour.label("at"), _h.delivered, _h.bounced, _h.deferred, _h.rejected)
-    pieces = [hours.where(*_counted(_h, scope), _h.hour >= whole.since, _h.hour < whole.until)]
+    pieces = [hours.where(*_counted(_h, account_id, senders), _h.hour >= whole.since, _h.hour < whole.until)]
     nothing = literal(0)
-    rejected = select(_h.hour, nothing, nothing, nothing, _h.rejected).where(*_counted(_h, scope))
+    rejected = select(_h.hour, nothing, nothing, nothing, _h.rejected).where(*_counted(_h, account_id, senders))
     for cut in cuts:
-        pieces.append(_rows(scope, cut, _s.submitted_at, nothing))
+        pieces.append(_rows(account_id, senders, cut, _s.submitted_at, nothing))
         pieces.append(rejected.where(_h.hour == cut.since - cut.since % HOUR))
     each = union_all(*pieces).subquery().c
     at = (each.at - each.at % unit).label("begins_at")
@@ -194,15 +190,17 @@ def outbound_by_time(conn: ReadConn, scope: Scope, within: Period, unit: int) ->
 
 
 @scanning
-def outbound_by_domain(conn: ReadConn, scope: Scope, within: Period, limit: int) -> list[tuple[str, Delta]]:
-    """The recipient domains with the most recipients, refused ones not among them."""
+def outbound_by_domain(
+    conn: ReadConn, account_id: AccountId, senders: Sequence[str], within: Period, limit: int
+) -> list[tuple[str, Delta]]:
+    """The recipient domains with the most recipients, refused ones not among them; of whom: as above."""
     whole, cuts = _cut(within, DAY)
-    counted = select(_d.domain, _d.delivered, _d.bounced, _d.deferred).where(*_counted(_d, scope))
+    counted = select(_d.domain, _d.delivered, _d.bounced, _d.deferred).where(*_counted(_d, account_id, senders))
     pieces = [
         counted.where(_d.span == span, _d.begins_at >= since, _d.begins_at < until)
         for span, since, until in _spans(whole)
     ]
-    pieces += [_rows(scope, cut, _t.domain) for cut in cuts]
+    pieces += [_rows(account_id, senders, cut, _t.domain) for cut in cuts]
     each = union_all(*pieces).subquery().c
     sums = [cast(func.sum(each[name]), BigInteger) for name in Delta._fields[:3]]
     most = func.sum(each.delivered + each.bounced + each.deferred)
@@ -325,8 +323,10 @@ def base(local: str, domain: str) -> str:
     return f"{addresses.without_tag(local)}@{domain}"
 
 
-def _counted(columns: ReadOnlyColumnCollection[str, Any], scope: Scope) -> tuple[ColumnElement[bool], ...]:
-    return columns.account_id == scope.account_id, columns.sender.in_(scope.senders)
+def _counted(
+    columns: ReadOnlyColumnCollection[str, Any], account_id: AccountId, senders: Sequence[str]
+) -> tuple[ColumnElement[bool], ...]:
+    return columns.account_id == account_id, columns.sender.in_(senders)
 
 
 _OUTCOMES = tuple(
@@ -335,10 +335,12 @@ _OUTCOMES = tuple(
 )
 
 
-def _rows(scope: Scope, within: Period, key: ColumnElement[Any], *more: ColumnElement[Any]) -> Select[Any]:
+def _rows(
+    account_id: AccountId, senders: Sequence[str], within: Period, key: ColumnElement[Any], *more: ColumnElement[Any]
+) -> Select[Any]:
     """The recipients of a piece of time as they are now, one row each."""
     everyone = select(tables.accounts.c.id)
-    account = _s.account_id.in_(everyone) if scope.account_id == INSTANCE else _s.account_id == scope.account_id
+    account = _s.account_id.in_(everyone) if account_id == INSTANCE else _s.account_id == account_id
     statement = select(key, *_OUTCOMES, *more).where(
         account,
         _s.submitted_at >= within.since,
@@ -347,7 +349,7 @@ def _rows(scope: Scope, within: Period, key: ColumnElement[Any], *more: ColumnEl
         _t.account_id == _s.account_id,
         _t.submission_id == _s.id,
     )
-    return statement if ALL_SENDERS in scope.senders else statement.where(or_(false(), *map(_sent_by, scope.senders)))
+    return statement if ALL_SENDERS in senders else statement.where(or_(false(), *map(_sent_by, senders)))
 
 
 def _sent_by(sender: str) -> ColumnElement[bool]:

@@ -8,11 +8,12 @@ from restante.api.mail_api import auth, shapes
 from restante.clock import from_micros
 from restante.core import access, domains, mailboxes, permissions, statistics
 from restante.core.access import Principal
-from restante.core.statistics import DAY, HOUR, Delta, Inbound, Period, Scope
+from restante.core.statistics import DAY, HOUR, Delta, Inbound, Period
 from restante.errors import Invalid
 from restante.http import schemas
 from restante.http.answers import Answer
 from restante.http.calls import Call
+from restante.ids import AccountId
 from restante.mail import address as addresses
 from restante.schema.connections import ReadConn, scanning
 
@@ -30,6 +31,13 @@ class Asked(NamedTuple):
     start: datetime
     end: datetime
     within: Period
+
+
+class Scope(NamedTuple):
+    """Whose mail is counted, as ``core.statistics`` takes it."""
+
+    account_id: AccountId
+    senders: tuple[str, ...] = (statistics.ALL_SENDERS,)
 
 
 class Delivery(NamedTuple):
@@ -88,8 +96,8 @@ async def get_domain(call: Call) -> Answer:
 def read_delivery(conn: ReadConn, principal: Principal, sender: str, group_by: str, within: Period) -> Delivery:
     """The counts that the principal may see. Errors: Forbidden ``access_denied``."""
     scope = require_scope(conn, principal, sender)
-    by_time = statistics.outbound_by_time(conn, scope, within, HOUR if group_by == "hour" else DAY)
-    by_domain = statistics.outbound_by_domain(conn, scope, within, TOP_ROWS) if group_by == "domain" else []
+    by_time = statistics.outbound_by_time(conn, *scope, within, HOUR if group_by == "hour" else DAY)
+    by_domain = statistics.outbound_by_domain(conn, *scope, within, TOP_ROWS) if group_by == "domain" else []
     return Delivery(by_time, by_domain)
 
 
@@ -100,8 +108,8 @@ def read_domain(conn: ReadConn, principal: Principal, name: str, within: Period)
     account_id, scope = domain.account_id, Scope(domain.account_id, (domain.name,))
     return BothWays(
         domain.name,
-        statistics.total(statistics.outbound_by_time(conn, scope, within, DAY).values()),
-        statistics.outbound_by_domain(conn, scope, within, TOP_DOMAINS),
+        statistics.total(statistics.outbound_by_time(conn, *scope, within, DAY).values()),
+        statistics.outbound_by_domain(conn, *scope, within, TOP_DOMAINS),
         statistics.inbound_total(conn, account_id, domain.name, within),
         statistics.inbound_senders(conn, account_id, domain.name, within, TOP_DOMAINS),
     )
