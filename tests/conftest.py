@@ -11,8 +11,9 @@ import pytest
 from restante.clock import ManualClock
 from restante.config import SQLITE, Config
 from restante.runtime import Runtime
-from restante.storage import indexer
+from restante.storage import engine
 from restante.storage.blobs.files import FileBlobs
+from restante.storage.engine import Place
 from restante.storage.room import Room
 from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase
@@ -56,8 +57,7 @@ async def rt(config: Config, clock: ManualClock, resolver: FakeResolver) -> Asyn
     """A runtime whose writer is in this process."""
     signals = Signals()
     db = InProcessDatabase(config.data_dir, signals, config.storage.database_url)
-    if not config.storage.database_url:
-        indexer.prepare(config.data_dir)
+    engine.prepare_index(Place(config.data_dir, config.storage.database_url))
     pool = ThreadPoolExecutor(2)
     yield Runtime(
         config=config,

@@ -5,6 +5,8 @@ from restante.core.delivery import Delivered
 from restante.core.mailboxes import Mailbox
 from restante.runtime import Runtime
 from restante.services import provisioning, storing
+from restante.storage import engine
+from restante.storage.engine import Place
 
 PASSWORD = "correct horse"
 
@@ -24,6 +26,11 @@ async def make_mailbox(rt: Runtime, address: str = "bob@example.test") -> Mailbo
 async def make_message(rt: Runtime, mailbox: Mailbox, raw: bytes | None = None, folder: str = "INBOX") -> Delivered:
     """A message in a folder."""
     return await storing.store(rt, mailbox.account_id, mailbox.id, folder, raw if raw is not None else eml())
+
+
+def catch_up_index(rt: Runtime) -> None:
+    """Have the search index hold all that was stored up to now."""
+    engine.catch_up_index(Place(rt.config.data_dir, rt.config.storage.database_url))
 
 
 async def refresh(rt: Runtime, mailbox: Mailbox) -> Mailbox:

@@ -105,7 +105,7 @@ WITHOUT_ACCOUNT = {
     "domains.list_proved",
     "domains.list_unproved",
     "indexing.forget_done",
-    "indexing.last_queued",
+    "indexing.count_queued",
     "jobs.claim",
     "jobs.complete",
     "jobs.next_run_at",

@@ -9,8 +9,7 @@ from restante.core.search import Hit
 from restante.errors import Invalid
 from restante.ids import FolderId
 from restante.runtime import Runtime
-from restante.storage import indexer
-from tests.makers import eml, make_mailbox, make_message
+from tests.makers import catch_up_index, eml, make_mailbox, make_message
 
 LOREM = " ".join(f"Filler{n}" for n in range(200))
 
@@ -23,7 +22,7 @@ async def bob(rt: Runtime) -> Mailbox:
 async def find(
     rt: Runtime, mailbox: Mailbox, text: str, *, folder_id: FolderId | None = None, limit: int = 50, offset: int = 0
 ) -> Page[Hit]:
-    indexer.catch_up(rt.config.data_dir)
+    catch_up_index(rt)
     return await rt.db.read(
         search.search, mailbox.account_id, mailbox.id, text, folder_id=folder_id, limit=limit, offset=offset
     )

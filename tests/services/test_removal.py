@@ -15,8 +15,7 @@ from restante.runtime import Runtime
 from restante.schema import tables
 from restante.schema.connections import ReadConn
 from restante.services import removal, signup, verification
-from restante.storage import indexer
-from tests.makers import eml, make_mailbox, make_message, refresh
+from tests.makers import catch_up_index, eml, make_mailbox, make_message, refresh
 
 JOB = Job(JobId(1), None, "periodic", {}, 1)
 PASSWORD = "longenough"
@@ -27,7 +26,7 @@ def _count(conn: ReadConn, name: str) -> int:
 
 
 async def _is_sound(rt: Runtime) -> bool:
-    indexer.catch_up(rt.config.data_dir)
+    catch_up_index(rt)
     report = [item async for item in verification.verify(rt)][-1]
     return bool(report["ok"])
 

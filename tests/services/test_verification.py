@@ -12,7 +12,7 @@ from restante.core.mailboxes import Mailbox
 from restante.errors import Unavailable
 from restante.runtime import Runtime
 from restante.services import provisioning, storing, verification
-from restante.storage import indexer
+from tests.makers import catch_up_index
 
 
 async def _verify(rt: Runtime, repair: bool = False) -> dict[str, Any]:
@@ -30,7 +30,7 @@ async def mailbox(rt: Runtime) -> Mailbox:
         await storing.store(rt, made.account_id, made.id, "INBOX", raw)
     big = b"Subject: big\r\n\r\n" + bytes(range(256)) * 9000
     await storing.store(rt, made.account_id, made.id, "Sent", big + os.urandom(300_000))
-    indexer.catch_up(rt.config.data_dir)
+    catch_up_index(rt)
     return made
 
 
@@ -77,7 +77,7 @@ async def test_what_is_derived_is_rebuilt(rt: Runtime, mailbox: Mailbox, stateme
     repaired = await _verify(rt, repair=True)
     assert repaired["ok"] is True
     assert repaired["repaired_count"] >= 1
-    indexer.catch_up(rt.config.data_dir)
+    catch_up_index(rt)
     assert (await _verify(rt))["problems"] == []
 
 
@@ -123,7 +123,7 @@ async def test_the_index_is_compared(rt: Runtime, mailbox: Mailbox) -> None:
 async def test_missing_documents_are_made_again(rt: Runtime, mailbox: Mailbox) -> None:
     _damage(rt, "DELETE FROM fts_docsize WHERE id = 2", "index.db")
     assert (await _verify(rt, repair=True))["repaired_count"] == 1
-    indexer.catch_up(rt.config.data_dir)
+    catch_up_index(rt)
     assert (await _verify(rt))["problems"] == []
 
 

@@ -15,8 +15,9 @@ from sqlalchemy import Connection, Table, delete, insert, update
 from restante.mail import words
 from restante.schema import fulltext, tables
 from restante.schema.fulltext import Found, Scope
-from restante.storage import indexer, postgres_indexer, sqlite, upgrades
+from restante.storage import indexer, sqlite, upgrades
 from restante.storage.indexer import Indexer
+from restante.storage.postgres import indexer as postgres_indexer
 
 
 @dataclass(frozen=True, slots=True)

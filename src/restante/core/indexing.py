@@ -3,7 +3,9 @@
 from sqlalchemy import delete, func, select
 
 from restante.schema import tables
-from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.connections import ReadConn, WriteConn, scanning
+
+COUNTED_MAX = 100_000
 
 _q = tables.index_queue.c
 
@@ -13,6 +15,8 @@ def forget_done(conn: WriteConn, up_to: int) -> int:
     return conn.execute(delete(tables.index_queue).where(_q.id <= up_to)).rowcount
 
 
-def last_queued(conn: ReadConn) -> int:
-    """The number of the newest row in the queue; 0 when it is empty."""
-    return conn.execute(select(func.max(_q.id))).scalar() or 0
+@scanning
+def count_queued(conn: ReadConn) -> int:
+    """How many rows wait in the queue, ``COUNTED_MAX`` at most (SQLite keeps those of the last seconds too)."""
+    some = select(_q.id).limit(COUNTED_MAX).subquery()
+    return conn.execute(select(func.count()).select_from(some)).scalar_one()

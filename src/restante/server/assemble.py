@@ -23,10 +23,11 @@ from restante.runtime import Runtime
 from restante.server import descriptors, listeners
 from restante.services import provisioning
 from restante.services.provisioning import FirstRun
-from restante.storage import indexer, writer
+from restante.storage import engine, writer
 from restante.storage.blobs.base import BlobStore
 from restante.storage.blobs.files import FileBlobs
 from restante.storage.database import Database
+from restante.storage.engine import Place
 from restante.storage.room import Room
 from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase, ProcessDatabase
@@ -122,14 +123,13 @@ async def open_runtime(config: Config) -> AsyncIterator[Runtime]:
     url = config.storage.database_url
     db = InProcessDatabase(config.data_dir, signals, url)
     secrets = _open_vault(config, db.version_before)
-    if not url:
-        indexer.prepare(config.data_dir)
+    place = Place(config.data_dir, url)
+    engine.prepare_index(place)
     with ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work") as pool:
         try:
             yield _runtime(config, db, signals, pool, secrets)
         finally:
-            if not url:
-                await asyncio.get_running_loop().run_in_executor(pool, indexer.catch_up, config.data_dir)
+            await asyncio.get_running_loop().run_in_executor(pool, engine.catch_up_index, place)
             await db.close()
 
 
@@ -154,8 +154,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
         secrets = _open_vault(config, db.version_before)
         if url:
             await _listen(url, sender, signals, stack)
-        else:
-            indexer.prepare(config.data_dir)
+        engine.prepare_index(Place(config.data_dir, url))
         pool = stack.enter_context(ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work"))
         rt = _runtime(config, db, signals, pool, secrets)
         pool.submit(_warn_of_blobs, rt.blobs)

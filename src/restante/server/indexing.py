@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import sys
-from pathlib import Path
 
 from restante import log
 from restante.core import indexing
 from restante.storage.database import Database
+from restante.storage.engine import IndexProcess
 from restante.storage.signals import Signals
 
 NUDGE_SECONDS = 0.05  # nudges closer together are one
@@ -22,8 +21,8 @@ _log = log.logger(__name__)
 class IndexerProcess:
     """Keeps one indexer running and forgets queue rows that it has done."""
 
-    def __init__(self, data_dir: Path, db: Database, signals: Signals) -> None:
-        self._data_dir, self._db = data_dir, db
+    def __init__(self, program: IndexProcess, db: Database, signals: Signals) -> None:
+        self._program, self._db = program, db
         self._process: asyncio.subprocess.Process | None = None
         self._changed = asyncio.Event()
         self._done = 0
@@ -42,9 +41,11 @@ class IndexerProcess:
         self._tasks = [asyncio.create_task(work()) for work in (self._keep, self._nudge, self._prune)]
 
     async def _spawn(self) -> None:
-        command = [sys.executable, "-m", "restante.storage.indexer", "--data-dir", str(self._data_dir)]
-        pipe = asyncio.subprocess.PIPE
-        self._process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
+        pipe, command = asyncio.subprocess.PIPE, self._program.arguments
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, limit=LINE_BYTES)
+        assert process.stdin is not None
+        process.stdin.write(self._program.greeting)
+        self._process = process
 
     async def _keep(self) -> None:
         """Read the progress lines; when they end, the process has died: start another."""

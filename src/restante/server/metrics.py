@@ -72,7 +72,7 @@ class Metrics:
             "restante_http_request_seconds", "Time to answer.", ["dialect"], buckets=SECONDS, registry=self.registry
         )
         self._backlog = Gauge(
-            "restante_index_last_queued", "Number of the newest message queued for the index.", registry=self.registry
+            "restante_index_queue_messages", "Messages that wait for the search index.", registry=self.registry
         )
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
@@ -92,7 +92,7 @@ class Metrics:
 
     async def render(self) -> bytes:
         """Everything in the text format of Prometheus."""
-        self._backlog.set(await self._rt.db.read(indexing.last_queued))
+        self._backlog.set(await self._rt.db.read(indexing.count_queued))
         return generate_latest(self.registry)
 
 

@@ -17,6 +17,7 @@ from restante.server.indexing import IndexerProcess
 from restante.server.operations import OPERATIONS
 from restante.smtp import server as smtp_server
 from restante.smtp.port import Settings
+from restante.storage import engine
 from restante.storage.writer import ProcessDatabase
 
 
@@ -35,11 +36,10 @@ async def start(
 ) -> AsyncIterator[Running]:
     """Start everything; what listens is closed first when it ends, so that nothing arrives that cannot be kept."""
     async with contextlib.AsyncExitStack() as stack:
-        index = None
-        if not rt.config.storage.database_url:
-            index = IndexerProcess(rt.config.data_dir, rt.db, rt.signals)
-            await index.start()
-            stack.push_async_callback(index.close)
+        place = engine.Place(rt.config.data_dir, rt.config.storage.database_url)
+        index = IndexerProcess(engine.index_process(place), rt.db, rt.signals)
+        await index.start()
+        stack.push_async_callback(index.close)
         worker = asyncio.create_task(Worker(rt, HANDLERS, PERIODIC).run())
         stack.push_async_callback(_cancel, worker)
         stack.push_async_callback(_cancel, asyncio.create_task(descriptors.watch()))

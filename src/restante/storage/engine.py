@@ -3,6 +3,7 @@
 Engines are loaded only where they are used.
 """
 
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,53 @@ class Place(NamedTuple):
     data_dir: Path
     url: str = ""
     sender: str = ""
+
+
+class IndexProcess(NamedTuple):
+    """How the process that follows with the search index is started.
+
+    Its standard input is ``greeting``, then nudges; its end is the order to exit. What it prints are numbers of the
+    index queue up to which rows may be forgotten (nothing where it does that itself).
+    """
+
+    arguments: tuple[str, ...]
+    greeting: bytes
+
+
+def index_process(place: Place) -> IndexProcess:
+    """The process for this store; several may run on PostgreSQL, one on SQLite."""
+    if place.url:
+        return IndexProcess((sys.executable, "-m", "restante.storage.postgres.indexer"), place.url.encode() + b"\n")
+    arguments = (sys.executable, "-m", "restante.storage.indexer", "--data-dir", str(place.data_dir))
+    return IndexProcess(arguments, b"")
+
+
+def prepare_index(place: Place) -> None:
+    """Make the search index, so that readers find it; a broken or outdated one is emptied. Raises Unavailable."""
+    if place.url:
+        from restante.storage.postgres import connection
+        from restante.storage.postgres import indexer as postgres_indexer
+
+        with connection.telling(place.url):
+            postgres_indexer.prepare(place.url)
+    else:
+        from restante.storage import indexer
+
+        indexer.prepare(place.data_dir)
+
+
+def catch_up_index(place: Place) -> None:
+    """Index in this process all there is to index; on SQLite no other indexer may run."""
+    if place.url:
+        from restante.storage.postgres import connection
+        from restante.storage.postgres import indexer as postgres_indexer
+
+        with connection.telling(place.url):
+            postgres_indexer.catch_up(place.url)
+    else:
+        from restante.storage import indexer
+
+        indexer.catch_up(place.data_dir)
 
 
 def open_commits(place: Place) -> Commits:

@@ -5,14 +5,14 @@ import pytest
 from restante.core import folders
 from restante.core.mailboxes import Mailbox
 from restante.runtime import Runtime
-from restante.storage import indexer
 from tests.api.mail_api.sample import ANN, Client, World, assert_refused, letter, put
+from tests.makers import catch_up_index
 
 
 async def store_and_index(rt: Runtime, mailbox: Mailbox, *letters: bytes, folder: str = "INBOX") -> None:
     for raw in letters:
         await put(rt, mailbox, raw, folder)
-    indexer.catch_up(rt.config.data_dir)
+    catch_up_index(rt)
 
 
 async def test_shape(rt: Runtime, world: World, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""The search index on PostgreSQL: tables beside the others, written by ``storage.postgres_indexer``.
+"""The search index on PostgreSQL: tables beside the others, written by ``storage.postgres.indexer``.
 
 ``search_documents``: a row per message, its terms (``mail.words``) as a literal ``tsvector`` with a GIN index. Each
 term carries its account, so that no tenant's words lengthen another's lists, and each key names the account, so that

@@ -1,6 +1,7 @@
 """PostgreSQL connections: how they are opened, and what their errors mean."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import psycopg
@@ -95,6 +96,15 @@ def close(conn: Connection) -> None:
         raw_of(conn).close()
     conn.invalidate()
     conn.close()
+
+
+@contextlib.contextmanager
+def telling(url: str) -> Iterator[None]:
+    """Raise Unavailable with one line for people in place of the driver's errors."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise Unavailable(f"cannot use {name(url)}: {_one_line(error)}", code="storage_unavailable") from error
 
 
 def require_usable(raw: Raw, url: str) -> None:

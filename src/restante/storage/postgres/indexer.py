@@ -9,7 +9,7 @@ indexes for an account. The queue is taken by what is there, never by numbers: t
 The tables belong to the index alone, not to the schema and its upgrades. Whoever finds them missing or of another
 version makes them anew, and then every message is indexed again: new mail first, then the newest.
 
-``python -m restante.storage.postgres_indexer``: the first line of standard input is the database's address, further
+``python -m restante.storage.postgres.indexer``: the first line of standard input is the database's address, further
 bytes are nudges, its end is the order to exit. It imports no SQLAlchemy: it is to stay small.
 """
 
