@@ -32,7 +32,7 @@ _IS_THERE = _M.status != "removed"
 _COLUMNS = tuple(column.name for column in tables.mailboxes.columns)
 _TARGETS = Prepared(
     select(*tables.mailboxes.columns)
-    .join(tables.addresses, _A.mailbox_id == _M.id)
+    .join(tables.addresses, (_A.mailbox_id == _M.id) & (_A.account_id == _M.account_id))
     .where(_A.address == bindparam("wanted"))
     .order_by(_M.id)
 )
@@ -169,7 +169,9 @@ def find_login(conn: ReadConn, address: str) -> Login | None:
     except Invalid:
         return None
     statement = select(tables.mailboxes, tables.accounts.c.status.label("account_status"))
-    statement = statement.join(tables.accounts, tables.accounts.c.id == _M.account_id).where(_M.address == wanted)
+    statement = statement.join(tables.accounts, tables.accounts.c.id == _M.account_id)
+    statement = statement.join(tables.addresses, (_A.mailbox_id == _M.id) & (_A.account_id == _M.account_id))
+    statement = statement.where(_A.address == wanted, _A.kind == "mailbox")
     row = conn.execute(statement).mappings().one_or_none()
     if row is None:
         return None

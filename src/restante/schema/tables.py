@@ -4,6 +4,7 @@ Each tenant's row names its account first, so that the data can be spread by acc
 (events, UIDs, modseqs) come from counter columns updated in the transaction that uses them.
 """
 
+import sqlalchemy
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -14,10 +15,11 @@ from sqlalchemy import (
     MetaData,
     SmallInteger,
     Table,
-    Text,
     func,
 )
 from sqlalchemy.schema import UniqueConstraint
+
+from restante.schema import distribution  # noqa: F401 - says how PostgreSQL creates them
 
 metadata = MetaData(
     naming_convention={
@@ -30,6 +32,9 @@ metadata = MetaData(
 
 # SQLite's rowid alias must be spelled INTEGER; elsewhere an id has 64 bits.
 Id = BigInteger().with_variant(Integer, "sqlite")
+
+# Texts are compared and sorted by code point on every engine, whatever language a PostgreSQL database is set to.
+Text = sqlalchemy.Text().with_variant(sqlalchemy.Text(collation="C"), "postgresql")
 
 meta = Table(
     "meta",
@@ -102,7 +107,7 @@ mailboxes = Table(
     Column("used_bytes", BigInteger, nullable=False, default=0),
     Column("messages", BigInteger, nullable=False, default=0),
     Column("created_at", BigInteger, nullable=False),
-    Index(None, "account_id", "id"),
+    Index(None, "account_id", "id").ddl_if(dialect="sqlite"),  # elsewhere it is the primary key
     Index(None, "domain_id"),
     sqlite_autoincrement=True,
 )
@@ -128,6 +133,9 @@ addresses = Table(  # where mail for an address goes: the one look-up that does 
     Index(None, "account_id", "domain_id"),
     Index(None, "mailbox_id"),
 )
+Index(  # what mailboxes.address says by itself where accounts are not spread
+    "uq_addresses_mailbox", addresses.c.address, unique=True, postgresql_where=addresses.c.kind == "mailbox"
+).ddl_if(dialect="postgresql")
 
 folders = Table(
     "folders",
