@@ -1,6 +1,7 @@
 """How PostgreSQL keeps each table, so that tenants can be spread over machines by account (ADR 0008).
 
-``distributed``: the account is the first column of every key, and foreign keys between such tables name it too.
+*Distributed*, as all that have an ``account_id`` and are not listed here: the account is the first column of every key,
+and foreign keys between such tables name it too.
 ``reference``: small, read by everyone, the same on every machine; names that are unique in the instance live there.
 ``local``: on one machine. SQLite has one file and keeps its short keys: the differences are only in what is created.
 """
@@ -11,34 +12,19 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import ForeignKeyConstraint, PrimaryKeyConstraint, Table, UniqueConstraint
 from sqlalchemy.sql.compiler import DDLCompiler
 
-DISTRIBUTED = frozenset(
-    {
-        "accounts",
-        "mailboxes",
-        "folders",
-        "contents",
-        "messages",
-        "expunged",
-        "events",
-        "submissions",
-        "transfers",
-        "transfer_attempts",
-        "idempotency_keys",
-        "outbound_hours",
-        "outbound_domains",
-        "inbound_hours",
-        "inbound_senders",
-        "index_queue",
-    }
-)
 REFERENCE = frozenset({"domains", "dkim_keys", "addresses", "tokens", "permissions"})
 LOCAL = frozenset({"meta", "jobs"})
 
 ACCOUNTS = "accounts"  # distributed by its own id
 
 
+def is_distributed(table: Table) -> bool:
+    """Whether the rows of a table are where their account is."""
+    return table.name == ACCOUNTS or _names_account(table)
+
+
 def _names_account(table: Table) -> bool:
-    return table.name in DISTRIBUTED and table.name != ACCOUNTS
+    return "account_id" in table.columns and table.name not in REFERENCE | LOCAL
 
 
 def _with_account(compiler: DDLCompiler, table: Table, columns: list[str]) -> str:
@@ -66,9 +52,9 @@ def _unique(constraint: UniqueConstraint, compiler: DDLCompiler, **_: Any) -> st
 @compiles(ForeignKeyConstraint, "postgresql")
 def _foreign_key(constraint: ForeignKeyConstraint, compiler: DDLCompiler, **kwargs: Any) -> str | None:
     table, target = constraint.table, constraint.referred_table
-    if target.name not in DISTRIBUTED:
+    if not is_distributed(target):
         return str(compiler.visit_foreign_key_constraint(constraint, **kwargs))
-    if table.name not in DISTRIBUTED:
+    if not is_distributed(table):
         return None  # a row that is on every machine cannot name one that is on one
     if target.name == ACCOUNTS:
         says_more = any(_names_account(other.referred_table) for other in table.foreign_key_constraints)
