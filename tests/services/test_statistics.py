@@ -1,15 +1,21 @@
-"""What came in is counted from the event log by the standing job."""
+"""What came in is counted from the event log by the standing job; refusals are stored together."""
 
 from datetime import UTC, datetime
 
+import pytest
+
 from restante.core import routing, statistics
 from restante.core.jobs import Job
+from restante.core.mailboxes import Mailbox
 from restante.core.statistics import Inbound
+from restante.errors import Unavailable
 from restante.ids import JobId
 from restante.runtime import Runtime
 from restante.services import reception
 from restante.services import statistics as service
 from restante.services.reception import Envelope, Source
+from restante.services.statistics import Refusals
+from restante.storage.database import Database
 from tests.makers import eml, make_mailbox, make_message
 
 JOB = Job(JobId(1), None, "count-arrivals", {}, 1)
@@ -28,3 +34,31 @@ async def test_mail_from_outside_counts_and_imports_do_not(rt: Runtime) -> None:
     place = mailbox.account_id, "example.test", within
     assert await rt.db.read(statistics.inbound_total, *place) == Inbound(accepted=3)
     assert await rt.db.read(statistics.inbound_senders, *place, 9) == [("out.test", 2)]
+
+
+async def inbound(rt: Runtime, mailbox: Mailbox) -> Inbound:
+    within = statistics.period(rt.clock.now(), rt.clock.now(), rt.clock.now())
+    return await rt.db.read(statistics.inbound_total, mailbox.account_id, "example.test", within)
+
+
+async def test_refusals_are_stored_together(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    mailbox = await make_mailbox(rt)
+    taken = [{"example.test": 3, "gone.test": 1, **{f"d{n}.test": 1 for n in range(1000)}}, {"example.test": 2}]
+    refusals = Refusals(rt, lambda: [taken.pop()] if taken else [])
+    write = type(rt.db).write
+    calls: list[object] = []
+
+    async def fail(self: Database, fn: object, *args: object, **_: object) -> None:
+        calls.append(fn)
+        raise Unavailable("storage is away")
+
+    monkeypatch.setattr(type(rt.db), "write", fail)
+    await refusals.store()
+    assert len(calls) == 1
+    monkeypatch.setattr(type(rt.db), "write", write)
+    assert await inbound(rt, mailbox) == Inbound()
+    await refusals.store()
+    assert await inbound(rt, mailbox) == Inbound(rejected=5)
+    monkeypatch.setattr(type(rt.db), "write", fail)
+    await refusals.store()
+    assert len(calls) == 1, "nothing was refused since, so nothing is written"

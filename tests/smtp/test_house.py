@@ -18,6 +18,7 @@ from restante.schema.connections import ReadConn
 from restante.services import authentication, retrieval
 from restante.smtp.port import Settings
 from restante.smtp.server import Listener, serve
+from restante.smtp.transaction import DRAIN_BYTES
 from restante.wire import sasl
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])  # what the server runs on
@@ -83,6 +84,9 @@ class Client:
 
     async def quit(self) -> None:
         assert (await self.say("QUIT")).startswith("221 ")
+        await self.close()
+
+    async def close(self) -> None:
         self._writer.close()
         await self._writer.wait_closed()
 
@@ -241,3 +245,35 @@ async def test_a_message_that_was_here_before_is_a_loop(site: Site) -> None:
     assert (await client.say("DATA")).startswith("354 ")
     assert (await client.say("Delivered-To: ann@red.test\r\n\r\nx\r\n.")).startswith("554 5.4.6")
     await client.quit()
+
+
+async def test_refusals_count_for_domains_of_ours(site: Site) -> None:
+    """Unknown and disabled addresses, and messages refused for good; no strangers, no temporary refusals, no logins."""
+    for recipient in RECIPIENTS:
+        for listener, login in ((site.reception, None), (site.submission, "ann@red.test")):
+            client = await connect(listener, login)
+            await client.say("MAIL FROM:<ann@red.test>")
+            await client.say(f"RCPT TO:<{recipient}>")
+            await client.quit()
+    assert site.reception.take_refused() == {"red.test": 4}
+    assert site.reception.take_refused() == {}
+    client = await connect(site.reception)
+    for body in ("Delivered-To: ann@red.test\r\n\r\nx\r\n.", "Subject: bare\n\r\n\r\nx\r\n."):
+        await client.say("MAIL FROM:<x@elsewhere.test>")
+        await client.say("RCPT TO:<ann@red.test>")
+        await client.say("RCPT TO:<anything@blue.test>")
+        assert (await client.say("DATA")).startswith("354 ")
+        assert (await client.say(body)).startswith("5")
+    await client.close()
+    assert site.reception.take_refused() == {"red.test": 2, "blue.test": 2}
+    assert site.submission.take_refused() == {}
+
+
+async def test_messages_that_are_too_large_count_as_refused(site: Site) -> None:
+    limit = Settings("mail.example.test", site.rt.config.data_dir).limits.max_message_bytes
+    client = await connect(site.reception)
+    await client.say("MAIL FROM:<x@elsewhere.test>")
+    await client.say("RCPT TO:<ann@red.test>")
+    assert (await client.say(f"BDAT {limit + DRAIN_BYTES + 1} LAST")).startswith("552 ")
+    await client.close()
+    assert site.reception.take_refused() == {"red.test": 1}

@@ -15,10 +15,13 @@ from restante.runtime import Runtime
 from restante.server import asgi, control, descriptors, metrics
 from restante.server.indexing import IndexerProcess
 from restante.server.operations import OPERATIONS
+from restante.services.statistics import Refusals
 from restante.smtp import server as smtp_server
 from restante.smtp.port import Settings
 from restante.storage import engine
 from restante.storage.writer import ProcessDatabase
+
+Listeners = dict[str, list[smtp_server.Listener]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,11 @@ async def start(
         commands = control.ControlServer(rt, OPERATIONS, rt.config.data_dir, largest)
         await commands.start()
         stack.push_async_callback(commands.close)
-        smtp_listeners = await _start_smtp(rt, sockets, stack)
+        smtp_listeners: Listeners = {"smtp": [], "submission": []}
+        refusals = Refusals(rt, lambda: [listener.take_refused() for listener in smtp_listeners["smtp"]])
+        stack.push_async_callback(refusals.store)  # what the listeners counted until they were closed
+        stack.push_async_callback(_cancel, asyncio.create_task(refusals.run()))
+        await _start_smtp(rt, sockets, stack, smtp_listeners)
         figures = metrics.Metrics(rt, smtp_listeners, index, db)
         http = await asgi.serve(rt, sockets["http"], _http_tls(rt), figures)
         stack.push_async_callback(http.close)
@@ -64,20 +71,18 @@ async def _cancel(task: asyncio.Task[None]) -> None:
 
 
 async def _start_smtp(
-    rt: Runtime, sockets: Mapping[str, Sequence[socket.socket]], stack: contextlib.AsyncExitStack
-) -> dict[str, list[smtp_server.Listener]]:
+    rt: Runtime, sockets: Mapping[str, Sequence[socket.socket]], stack: contextlib.AsyncExitStack, started: Listeners
+) -> None:
     settings = Settings(
         hostname=rt.config.hostname, spool_directory=rt.config.data_dir / "spool", limits=rt.config.smtp.limits
     )
     tls = _smtp_tls(rt)
     modes: tuple[tuple[str, smtp_server.Mode], ...] = (("smtp", "reception"), ("submission", "submission"))
-    started: dict[str, list[smtp_server.Listener]] = {"smtp": [], "submission": []}
     for name, mode in modes:
         for sock in sockets[name]:
             listener = await smtp_server.serve(rt, settings, mode=mode, sock=sock, tls=tls)
             stack.push_async_callback(listener.close)
             started[name].append(listener)
-    return started
 
 
 def _smtp_tls(rt: Runtime) -> ssl.SSLContext:

@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -101,6 +101,7 @@ class Port:
         self.receiving = 0  # messages that are arriving now
         self.emptied = asyncio.Event()
         self.greeting = smtp.reply(220, "", f"{settings.hostname} ESMTP Restante")
+        self._refused: dict[str, int] = {}
         self._by_peer: dict[str, int] = {}
         self._ehlo: dict[tuple[bool, bool], bytes] = {}
 
@@ -135,6 +136,19 @@ class Port:
             self._by_peer.pop(peer, None)
         if not self.sessions:
             self.emptied.set()
+
+    def count_refused(self, reply: smtp.Reply, addresses: Iterable[str]) -> None:
+        """Count recipients of domains of ours that were refused mail from outside for good."""
+        if reply.code < 500 or self.policy.requires_login:
+            return
+        for address in addresses:
+            domain = address.rpartition("@")[2].lower()
+            self._refused[domain] = self._refused.get(domain, 0) + 1
+
+    def take_refused(self) -> dict[str, int]:
+        """Recipients refused since the last call, by domain: there are no more keys than local domains."""
+        taken, self._refused = self._refused, {}
+        return taken
 
     def new_spool(self) -> spool.Spool:
         """Where the next message waits; the more arrive at once, the less memory each may take."""

@@ -40,6 +40,10 @@ class Listener:
         """Figures for the metrics."""
         return self._shared.counters
 
+    def take_refused(self) -> dict[str, int]:
+        """Recipients refused since the last call, by domain."""
+        return self._shared.take_refused()
+
     async def close(self, grace_seconds: float = 10.0) -> None:
         """Stop listening, let messages that are arriving or being stored finish for a while, then cut what is left."""
         self._server.close()

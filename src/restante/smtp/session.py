@@ -26,6 +26,7 @@ _HELP = smtp.reply(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT V
 _BYE = Reply(221, "2.0.0", "Bye")
 _TOO_LARGE = Reply(552, "5.3.4", "The message is larger than allowed")
 _NO_TRANSACTION = Reply(503, "5.5.1", "Say MAIL first")
+_OURS = frozenset({"mailbox_not_found", "mailbox_disabled"})  # why an address of a domain of ours is refused
 _NO_RECIPIENT = Reply(554, "5.5.1", "No recipient was accepted")
 _IN_MESSAGE = Reply(503, "5.5.1", "A message is being sent with BDAT")
 
@@ -302,6 +303,8 @@ class Session(Connection):
             self._report(error)
             reply = reply_for(error, "recipient")
             count(counters.recipients_refused, reply)
+            if isinstance(error, errors.RestanteError) and error.code in _OURS:
+                self._port.count_refused(reply, [address])
             _log.info(
                 "smtp_recipient_refused", peer=self._peer, recipient=address, reply=f"{reply.code} {reply.enhanced}"
             )
@@ -337,6 +340,7 @@ class Session(Connection):
         if decoder.bare_newline:
             transaction.refuse_newlines()
         if not transaction.take(body):
+            self._note_refused(transaction, _TOO_LARGE)
             self._hang_up(_TOO_LARGE)
         elif decoder.finished:
             self._step = self._step_command
@@ -360,6 +364,8 @@ class Session(Connection):
             self._chunk_fault = _TOO_LARGE
         elif not transaction.is_receiving:
             transaction.start(self._port.loop.time())
+        if transaction is not None and self._chunk_fault is _TOO_LARGE:
+            self._note_refused(transaction, _TOO_LARGE)
         if self._chunk_fault is not None and size > DRAIN_BYTES:
             self._hang_up(self._chunk_fault)
         elif size:
@@ -398,7 +404,7 @@ class Session(Connection):
         if raw is None:
             assert transaction.fault is not None
             reply = reply_for(transaction.fault, "message")
-            count(self._port.counters.messages_refused, reply)
+            self._note_refused(transaction, reply)
             self._end_transaction()
             if self._decoder.bare_newline:
                 # The peer and we may differ about where lines end: what follows might be a stranger's commands.
@@ -415,7 +421,7 @@ class Session(Connection):
         except Exception as error:  # noqa: BLE001 - the map decides
             self._report(error)
             reply = reply_for(error, "message")
-            count(self._port.counters.messages_refused, reply)
+            self._note_refused(transaction, reply)
             self._refuse(reply)
         else:
             self._port.counters.messages_accepted += 1
@@ -425,6 +431,10 @@ class Session(Connection):
         finally:
             del raw
             self._end_transaction()
+
+    def _note_refused(self, transaction: Transaction, reply: Reply) -> None:
+        count(self._port.counters.messages_refused, reply)
+        self._port.count_refused(reply, [route.address for route in transaction.routes])
 
     def _source(self, transaction: Transaction) -> Source:
         # RFC 3848 and RFC 6531 §4.3: ESMTP, then S for TLS and A for a login.
