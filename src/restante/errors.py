@@ -13,7 +13,8 @@
     │   ├── RateLimited     retry_after_seconds
     │   └── TooLarge        one object is over its bound
     └── Unavailable         temporary; the same call may succeed later
-        └── RemoteUnavailable(host)
+        ├── RemoteUnavailable(host)
+        └── SendFailed(submission)
 
 ``code`` is a stable lower-case word that programs may test; ``message`` is safe to show; causes are
 chained with ``from``. All of them survive pickling (the writer is another process).
@@ -111,6 +112,16 @@ class RemoteUnavailable(Unavailable):
         self.host = host
 
 
+class SendFailed(Unavailable):
+    """Our own trouble kept a message out of the queue; ``submission`` (a UUID) names the trace that was kept of it."""
+
+    default_code = "send_failed"
+
+    def __init__(self, message: str, *, submission: str) -> None:
+        super().__init__(message)
+        self.submission = submission
+
+
 def _rebuild(kind: type[RestanteError], args: tuple[object, ...], state: dict[str, object]) -> RestanteError:
     error = kind.__new__(kind)
     error.args = args
@@ -136,6 +147,7 @@ __all__ = [
     "RateLimited",
     "RemoteUnavailable",
     "RestanteError",
+    "SendFailed",
     "TooLarge",
     "Unauthenticated",
     "Unavailable",

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import string
 import threading
 import time
 import uuid
@@ -48,6 +49,16 @@ def new_token() -> str:
 def token_hash(token: str) -> bytes:
     """What is kept of a random token: its SHA-256 (a slow hash adds nothing to 256 random bits)."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def new_queue_id() -> str:
+    """What a message is called in SMTP replies, logs and Received lines: 15 letters and digits."""
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(15))
+
+
+def new_return_token() -> str:
+    """The part of a return path that only the servers on a message's way know: 24 lower-case letters and digits."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(24))
 
 
 def new_password(length: int = 16) -> str:

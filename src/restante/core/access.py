@@ -106,7 +106,7 @@ def require_mailbox(
         if mailbox.id == principal.mailbox_id:
             return mailbox
     for mailbox in named:
-        if permission is not None and _is_granted(conn, principal, mailbox.domain_id, permission):
+        if permission is not None and is_granted(conn, principal, mailbox.domain_id, permission):
             return mailbox
     raise _denied()
 
@@ -123,7 +123,7 @@ def require_domain(conn: ReadConn, principal: Principal, name: str, permission: 
         return domain
     if domain is not None and principal.kind == "account" and domain.account_id == principal.account_id:
         return domain
-    if domain is not None and _is_granted(conn, principal, domain.id, permission):
+    if domain is not None and is_granted(conn, principal, domain.id, permission):
         return domain
     raise _denied()
 
@@ -140,15 +140,15 @@ def require_sender(conn: ReadConn, principal: Principal, address: str) -> Sender
     wanted = addresses.normalise(address)
     local, name = addresses.split(wanted)
     domain = _sending_domain(conn, name)
-    is_granted = domain is not None and _is_granted(conn, principal, domain.id, permissions.SEND_MAIL)
+    has_grant = domain is not None and is_granted(conn, principal, domain.id, permissions.SEND_MAIL)
     is_own = domain is not None and domain.account_id == principal.account_id
-    if domain is None or not (principal.kind == "operator" or is_own or is_granted):
+    if domain is None or not (principal.kind == "operator" or is_own or has_grant):
         raise Forbidden(f"The domain {name} is not allowed for sending.", code="domain_not_allowed")
-    base = wanted if local.startswith('"') else f"{local.partition('+')[0] or local}@{name}"
+    base = f"{addresses.without_tag(local)}@{name}"
     named = _mailboxes_of(conn, domain, wanted, base)
     mailbox_id = principal.mailbox_id if principal.mailbox_id in named else next(iter(named), None)
     is_owner = principal.kind == "operator" or (principal.kind == "account" and is_own)
-    if not is_owner and not is_granted and not named.get(principal.mailbox_id, False):
+    if not is_owner and not has_grant and not named.get(principal.mailbox_id, False):
         raise Forbidden(f"This login may not send as {wanted}.", code="sender_not_authorized")
     return Sender(wanted, name, domain.account_id, mailbox_id)
 
@@ -181,7 +181,8 @@ def _mailboxes_of(conn: ReadConn, domain: domains.Domain, wanted: str, base: str
     return {} if catch_all is None else {catch_all: True}
 
 
-def _is_granted(conn: ReadConn, principal: Principal, domain_id: DomainId, permission: str) -> bool:
+def is_granted(conn: ReadConn, principal: Principal, domain_id: DomainId, permission: str) -> bool:
+    """Whether a user was granted the permission over a domain; what operators and owners hold is no grant."""
     if principal.kind != "user" or principal.mailbox_id is None:
         return False
     return permissions.has(conn, principal.account_id, principal.mailbox_id, domain_id, permission)

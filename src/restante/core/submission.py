@@ -5,6 +5,7 @@ message's bytes, the copy for the Sent folder, the event and the jobs that move 
 becomes of the recipients is ``core.transfer``'s.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,10 +15,23 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 
 from restante import clock, log
-from restante.core import access, accounts, contents, delivery, events, folders, jobs
+from restante.core import (
+    access,
+    accounts,
+    contents,
+    delivery,
+    domains,
+    events,
+    folders,
+    idempotency,
+    jobs,
+    permissions,
+    statistics,
+)
 from restante.core.access import Principal
 from restante.core.contents import NewContent
 from restante.core.delivery import Summary, Target
+from restante.core.idempotency import Once
 from restante.core.messages import Flag, Page
 from restante.errors import Forbidden, NotFound
 from restante.ids import AccountId, ContentId, MailboxId, SubmissionId, TokenId, TransferId
@@ -166,19 +180,26 @@ def status_of(recipients: int, sent: int, bounced: int) -> Status:
 
 
 def accept(
-    conn: WriteConn, account_id: AccountId, new: NewSubmission, content: NewContent, summary: Summary, now: datetime
+    conn: WriteConn,
+    account_id: AccountId,
+    new: NewSubmission,
+    content: NewContent,
+    summary: Summary,
+    now: datetime,
+    once: Once | None = None,
 ) -> Submission:
     """Take a message for transfer: rows, bytes, Sent copy, event and one job a recipient domain.
 
-    The rights are looked at once more, as they may have gone since the message was composed. Errors: Forbidden
-    ``domain_not_allowed``, ``sender_not_authorized``. Records ``submission.accepted``.
+    The rights are looked at once more, as they may have gone since the message was composed. A request that was
+    accepted before under the same key (``once``) gives that submission again. Errors: Forbidden
+    ``domain_not_allowed``, ``sender_not_authorized``; Conflict ``idempotency_conflict``. Records
+    ``submission.accepted``.
     """
-    mailbox_id = None
-    if new.principal is not None:
-        sender = access.require_sender(conn, new.principal, new.sender)
-        if sender.account_id != account_id:
-            raise Forbidden("The sender's domain has moved to another account.", code="domain_not_allowed")
-        mailbox_id = sender.mailbox_id
+    if once is not None:
+        first = idempotency.take(conn, once.account_id, once, new.public_id.bytes, now)
+        if first != new.public_id.bytes:
+            return get_by_public_id(conn, None, UUID(bytes=first))
+    mailbox_id = _mailbox_of_sender(conn, account_id, new)
     micros = clock.to_micros(now)
     folder = None if mailbox_id is None else _sent_folder(conn, account_id, mailbox_id, content.size_bytes)
     content_id = contents.add(conn, account_id, content, 1 if folder is None else 2, micros)
@@ -234,13 +255,27 @@ def enqueue_transfer(
 def record_failed(conn: WriteConn, account_id: AccountId, new: NewSubmission, now: datetime) -> Submission:
     """Keep the trace of a message that could not be accepted, so that its sender can ask for it.
 
-    Its recipients stay pending for good. Records ``submission.failed``. NotFound ``account_not_found``.
+    Its recipients stay pending for good and count as rejected. When it was accepted after all (the answer to the
+    attempt got lost), that submission is returned. Records ``submission.failed``. NotFound ``account_not_found``.
     """
     accounts.get(conn, account_id)
-    submission_id = _insert(conn, account_id, new, None, None, now)
+    try:
+        return get_by_public_id(conn, account_id, new.public_id)
+    except NotFound:
+        record_rejected(conn, account_id, new.sender, new.recipients, now)
+    submission_id = _insert(conn, account_id, new, _mailbox_of_sender(conn, account_id, new), None, now)
     body = {"submission": submission_id, "id": str(new.public_id), "sender": new.sender}
     events.record(conn, account_id, "submission.failed", body, now=now)
     return get(conn, account_id, submission_id)
+
+
+def record_rejected(
+    conn: WriteConn, account_id: AccountId, sender: str, recipients: Sequence[NewRecipient], now: datetime
+) -> None:
+    """Count recipients of a message that was refused by policy, or failed, before it came into the queue."""
+    counted = Counter(recipient.domain for recipient in recipients)
+    changes = {domain: statistics.Delta(rejected=number) for domain, number in counted.items()}
+    statistics.record_outbound(conn, account_id, sender, now, changes)
 
 
 def get(conn: ReadConn, account_id: AccountId, submission_id: SubmissionId) -> Submission:
@@ -252,6 +287,26 @@ def get_by_public_id(conn: ReadConn, account_id: AccountId | None, public_id: UU
     """The submission of that id; of any account for None (the operator). NotFound ``submission_not_found``."""
     mine = [] if account_id is None else [_s.account_id == account_id]
     return _one(conn, _s.public_id == public_id.bytes, *mine)
+
+
+def require(conn: ReadConn, principal: Principal, public_id: UUID) -> Submission:
+    """The submission of that id, if the principal may follow it.
+
+    The operator follows all, an account's owner its own, a user what they sent, what went out under their mailbox's
+    addresses, and what came from a domain granted with ``view_stats``. Errors: NotFound ``submission_not_found`` (none,
+    or of a stranger); Forbidden ``access_denied`` (of somebody else in the same account).
+    """
+    found = get_by_public_id(conn, None, public_id)
+    if principal.kind == "operator" or (principal.kind == "account" and found.account_id == principal.account_id):
+        return found
+    if principal.mailbox_id is not None and principal.mailbox_id in (found.mailbox_id, found.submitter_id):
+        return found
+    domain = domains.find(conn, found.account_id, found.sender_domain)
+    if domain is not None and access.is_granted(conn, principal, domain.id, permissions.VIEW_STATS):
+        return found
+    if found.account_id != principal.account_id:
+        raise NotFound("There is no such submission.", code="submission_not_found")
+    raise Forbidden("Access denied.", code="access_denied")
 
 
 def list_recipients(
@@ -327,6 +382,16 @@ def _conditions(account_id: AccountId | None, query: Query) -> list[ColumnElemen
         to = select(_t.submission_id).where(func.lower(_t.address) == query.recipient.lower())
         where.append(_s.id.in_(to if account_id is None else to.where(_t.account_id == account_id)))
     return where
+
+
+def _mailbox_of_sender(conn: ReadConn, account_id: AccountId, new: NewSubmission) -> MailboxId | None:
+    """The mailbox that the sender's address leads to, None for this server's own mail. Errors: Forbidden."""
+    if new.principal is None:
+        return None
+    sender = access.require_sender(conn, new.principal, new.sender)
+    if sender.account_id != account_id:
+        raise Forbidden("The sender's domain has moved to another account.", code="domain_not_allowed")
+    return sender.mailbox_id
 
 
 def _sent_folder(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, size_bytes: int) -> str | None:

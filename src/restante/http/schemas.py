@@ -1,8 +1,10 @@
 """Query fields and JSON bodies as msgspec structs: one definition validates, coerces and documents them."""
 
 import re
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -11,46 +13,96 @@ from restante.http.problems import Problem, Refused
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-_PLACE = re.compile(r"(.*?)(?: - at `(?:key in )?\$\.?([^`]*)`)?", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `([^`]*)`")
+Complaint = tuple[str, str]  # where, why
+
+MAX_COMPLAINTS = 100
+
+_PLACE = re.compile(r"(.*?)(?: - at `(?:key in )?\$([^`]*)`)?", re.DOTALL)
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
 REF = "#/components/schemas/{name}"
 
 
 def query(call: Call, kind: type[S]) -> S:
-    """The query as ``kind``; fields it does not name are ignored. Refuses with 422 and the bad field's name."""
-    try:
-        return msgspec.convert(call.query(), kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Refused(invalid(str(error))) from None
+    """The query as ``kind``; fields it does not name are ignored. Refuses with 422 and all bad fields' names."""
+    return _converted(call.query(), kind, strict=False)
 
 
 async def body(call: Call, kind: type[S], limit_bytes: int = 64 * 1024) -> S:
     """The JSON body as ``kind``. Refuses with 415 (another media type), 413, 400 (no JSON) or 422 (wrong fields)."""
+    return parse(await read(call, limit_bytes), kind)
+
+
+async def read(call: Call, limit_bytes: int) -> bytes:
+    """The body's bytes, for ``parse``. Refuses with 415 and 413."""
     media = call.header(b"content-type")
     if media is not None and not _JSON_TYPE.fullmatch(media.strip()):
         raise Refused(Problem(415, "unsupported_media_type", "The body must be application/json."))
-    data = await call.body(limit_bytes)
+    return await call.body(limit_bytes)
+
+
+def parse(data: bytes, kind: type[S]) -> S:
+    """JSON as ``kind``. Refuses with 400 (no JSON) or 422 and all wrong fields."""
     try:
         plain = msgspec.json.decode(data)  # all of it first: a wrong field must not hide that the rest is no JSON
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refused(Problem(400, "invalid_json", "The body is not valid JSON.")) from None
+    return _converted(plain, kind, strict=True)
+
+
+def refusal(complaints: Sequence[Complaint]) -> Problem:
+    """A 422 that names every wrong field: ``(place, reason)`` such as ``("to[1]", "not an address")``.
+
+    A list is one field: what is wrong with its items stands under its name, each reason with the item's number.
+    """
+    fields: dict[str, list[str]] = {}
+    for place, reason in complaints[:MAX_COMPLAINTS]:
+        name, bracket, rest = place.partition("[")
+        fields.setdefault(name or "body", []).append(f"{bracket}{rest}: {reason}" if bracket else reason)
+    place, reason = complaints[0]
+    more = f" ({len(complaints) - 1} more in fields)" if len(complaints) > 1 else ""
+    return Problem(422, "invalid", f"{place or 'body'}: {reason}{more}", fields)
+
+
+def _converted(plain: Any, kind: type[S], *, strict: bool) -> S:
     try:
-        return msgspec.convert(plain, kind)
+        return msgspec.convert(plain, kind, strict=strict)
+    except msgspec.ValidationError:
+        raise Refused(refusal(list(islice(_complaints(plain, kind, "", strict), MAX_COMPLAINTS)))) from None
+
+
+def _complaints(plain: Any, kind: Any, place: str, strict: bool) -> Iterator[Complaint]:
+    """What is wrong with a value, told for its innermost parts (msgspec itself stops at the first)."""
+    try:
+        msgspec.convert(plain, kind, strict=strict)
     except msgspec.ValidationError as error:
-        raise Refused(invalid(str(error))) from None
+        found = False
+        for complaint in _inner(plain, kind, place, strict):
+            found = True
+            yield complaint
+        if not found:
+            text, within = _PLACE.fullmatch(str(error)).groups()  # type: ignore[union-attr]
+            yield f"{place}{within or ''}".removeprefix("."), text.replace("`", "")
 
 
-def invalid(text: str) -> Problem:
-    """msgspec's one-line complaint (``Expected ... - at `$.limit```) as a 422 with the field's name."""
-    found = _PLACE.fullmatch(text)
-    reason, place = (found[1], found[2] or "") if found else (text, "")
-    missing = _MISSING.match(reason)
-    if missing:
-        place, reason = ".".join(filter(None, (place, missing[1]))), "This field is required."
-    reason = reason.replace("`", "")
-    name = place or "body"
-    return Problem(422, "invalid", f"{name}: {reason}", {name: [reason]})
+def _inner(plain: Any, kind: Any, place: str, strict: bool) -> Iterator[Complaint]:
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if isinstance(plain, dict) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for member in msgspec.structs.fields(kind):
+            inner = f"{place}.{member.encode_name}".removeprefix(".")
+            if member.encode_name in plain:
+                yield from _complaints(plain[member.encode_name], member.type, inner, strict)
+            elif member.required:
+                yield inner, "This field is required."
+    elif isinstance(plain, list) and get_origin(kind) is list:
+        for number, item in enumerate(plain):
+            yield from _complaints(item, get_args(kind)[0], f"{place}[{number}]", strict)
+    elif get_origin(kind) in (Union, UnionType):
+        for option in get_args(kind):
+            while get_origin(option) is Annotated:
+                option = get_args(option)[0]  # noqa: PLW2901 - what it stands for
+            if get_origin(option) is (list if isinstance(plain, list) else None):
+                yield from _inner(plain, option, place, strict)
 
 
 def components(kinds: list[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -11,7 +11,7 @@ from restante.core.jobs import Job
 from restante.ids import AccountId
 from restante.jobs.worker import Handler
 from restante.runtime import Runtime
-from restante.services import domains, notices, removal, statistics
+from restante.services import domains, notices, removal, statistics, submission
 
 SWEEP_ROWS = 200
 RECLAIM_PAGES = 2000
@@ -65,6 +65,7 @@ HANDLERS: Mapping[str, Handler] = {
     "purge-removed": removal.purge,
     "prune-events": prune_events,
     "count-arrivals": statistics.count_arrivals,
+    "sweep-submissions": submission.sweep,
     notices.KIND: notices.store,
 }
 PERIODIC: Mapping[str, timedelta] = {
@@ -75,4 +76,5 @@ PERIODIC: Mapping[str, timedelta] = {
     "purge-removed": timedelta(minutes=1),
     "prune-events": timedelta(hours=1),
     "count-arrivals": timedelta(seconds=15),
+    "sweep-submissions": timedelta(hours=1),
 }

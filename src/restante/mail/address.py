@@ -334,6 +334,27 @@ def normalise(address: str) -> str:
     return f"{lowered}@{normalise_domain(domain)}"
 
 
+_NAMED = re.compile(r"(?P<name>[^<>]*)<(?P<email>[^<>]*)>")
+
+
+def parse_one(text: str) -> Address:
+    """One address that a person or a program gives us: ``a@b.example`` or ``Name <a@b.example>``, nothing else.
+
+    Strict, unlike ``parse``: Invalid (``invalid_address``, ``invalid_domain``) for lists, control characters, comments,
+    and everything that ``normalise`` refuses. The address is as given but for white space around it.
+    """
+    if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text[: MAX_NAME + MAX_EMAIL]):
+        raise Invalid("an address has no control characters", code="invalid_address")
+    if len(text) > MAX_NAME + MAX_EMAIL:
+        raise Invalid("the address is too long", code="invalid_address")
+    found = _NAMED.fullmatch(text.strip())
+    name, email = (found["name"].strip(), found["email"].strip()) if found else ("", text.strip())
+    if len(name) > 1 and name.startswith('"') and name.endswith('"'):
+        name = _unquote(name[1:-1])
+    normalise(email)
+    return Address(name, email)
+
+
 def _routed_local(local: str) -> str:
     if local.startswith('"') and local.endswith('"') and len(local) > 1:
         local = _unquote(local[1:-1])

@@ -1,4 +1,7 @@
-"""Counters: rows that are added to, or made when they are not there yet. The same statement on every engine."""
+"""Rows that are made unless they are there: counters that are added to, and insertions that the first one wins.
+
+The statements are the same on every engine; only where SQLAlchemy has them differs.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,6 +10,11 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from restante.schema.prepared import Prepared
+
+
+def insert(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that can have an ON CONFLICT clause; ``dialect`` is the connection's."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 class Counter:
@@ -28,7 +36,7 @@ class Counter:
         found.many(conn, rows)
 
     def _statement(self, dialect: str) -> sqlite.Insert | postgresql.Insert:
-        new = sqlite.insert(self._table) if dialect == "sqlite" else postgresql.insert(self._table)
+        new = insert(dialect, self._table)
         keys = list(self._table.primary_key.columns)
         added = {c.name: c + new.excluded[c.name] for c in self._table.columns if not c.primary_key}
         return new.on_conflict_do_update(index_elements=keys, set_=added)

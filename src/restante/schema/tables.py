@@ -382,8 +382,7 @@ idempotency_keys = Table(  # answers that a repeated request gets again
     Column("scope", Text, primary_key=True),  # the caller and the operation: "mail-api/12/send"
     Column("key", Text, primary_key=True),
     Column("request_hash", LargeBinary, nullable=False),  # SHA-256
-    Column("status", Integer, nullable=False),
-    Column("answer", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),  # what the operation needs to give its first answer again
     Column("created_at", BigInteger, nullable=False),
     Index(None, "created_at"),
 )

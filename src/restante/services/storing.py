@@ -116,18 +116,24 @@ async def deliver(
 
     Raises Unavailable (nothing is stored), NotFound when a mailbox is gone.
     """
-    parts = []
-    for account_id in dict.fromkeys(target.account_id for target in targets):
-        key = None
-        if examined.raw is None:
-            name = f"{account_id}/{examined.sha256.hex()}"
-            key = await asyncio.get_running_loop().run_in_executor(rt.pool, rt.blobs.put, name, raw)
-        content = NewContent(
-            examined.size_bytes, examined.sha256, examined.structure, examined.raw, key, examined.folded
-        )
-        parts.append((account_id, content))
+    parts = [
+        (account_id, await new_content(rt, account_id, raw, examined))
+        for account_id in dict.fromkeys(target.account_id for target in targets)
+    ]
     call = delivery.encode_call(parts, examined.summary, list(targets), received_at)
     return delivery.decode_answer(await rt.db.write(delivery.deliver_encoded, call))
+
+
+async def new_content(rt: Runtime, account_id: AccountId, raw: Buffer, examined: Examined) -> NewContent:
+    """The content row to be written for an account; large bytes are in the blob store when this returns.
+
+    Raises Unavailable.
+    """
+    key = None
+    if examined.raw is None:
+        name = f"{account_id}/{examined.sha256.hex()}"
+        key = await asyncio.get_running_loop().run_in_executor(rt.pool, rt.blobs.put, name, raw)
+    return NewContent(examined.size_bytes, examined.sha256, examined.structure, examined.raw, key, examined.folded)
 
 
 async def store(

@@ -4,7 +4,19 @@ from collections.abc import Mapping
 from typing import Any
 
 import restante
-from restante.api.mail_api import domains, errors, mailbox, permissions, search, shapes, signup, statistics, tokens
+from restante.api.mail_api import (
+    domains,
+    errors,
+    mail_shapes,
+    mailbox,
+    permissions,
+    search,
+    shapes,
+    signup,
+    statistics,
+    submission,
+    tokens,
+)
 from restante.http.dialects import Dialect
 from restante.http.ownership import MAIL_API
 from restante.http.routing import IndexedRouter
@@ -35,6 +47,7 @@ _TOKEN = {**_UNAUTHENTICATED, **_LIMITED}
 def build(max_body_bytes: int = MAX_BODY_BYTES) -> Dialect:
     """The dialect, ready for the front."""
     router = IndexedRouter()
+    _add_mail(router)
     _add_mailbox(router)
     _add_statistics(router)
     _add_administration(router)
@@ -46,6 +59,28 @@ def build(max_body_bytes: int = MAX_BODY_BYTES) -> Dialect:
         describe=lambda servers: describe(router, servers),
         max_body_bytes=max_body_bytes,
     )
+
+
+def _add_mail(router: IndexedRouter) -> None:
+    router.add(
+        "POST", PREFIX + "/mail/send", submission.send, tag="Mail", status=202, body=mail_shapes.SendRequest,
+        answer=mail_shapes.Accepted,
+        errors={
+            **_TOKEN, **_BODY,
+            403: ("DOMAIN_NOT_ALLOWED, SENDER_NOT_AUTHORIZED", shapes.Failure),
+            409: ("IDEMPOTENCY_CONFLICT", shapes.Failure),
+            413: ("PAYLOAD_TOO_LARGE", shapes.Failure),
+            500: ("SEND_FAILED", mail_shapes.SendFailure),
+        },
+    )  # fmt: skip
+    router.add(
+        "GET", PREFIX + "/mail/sent", submission.list_sent, tag="Mail", query=mail_shapes.SentQuery,
+        answer=mail_shapes.SentList, errors={**_TOKEN, **_WRONG},
+    )  # fmt: skip
+    router.add(
+        "GET", PREFIX + "/mail/{message_id}/status", submission.get_status, tag="Mail", answer=mail_shapes.MessageState,
+        errors={**_TOKEN, **_DENIED, 404: ("MESSAGE_NOT_FOUND", shapes.Failure)},
+    )  # fmt: skip
 
 
 def _add_mailbox(router: IndexedRouter) -> None:

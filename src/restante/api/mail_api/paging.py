@@ -1,15 +1,19 @@
 """Folders by the names that the Mail API shows, and numbers in paths."""
 
+import re
 from collections.abc import Iterable
+from datetime import UTC, datetime, time
 
 from restante.core import folders
 from restante.core.folders import Folder
 from restante.core.mailboxes import Mailbox
-from restante.errors import NotFound
+from restante.errors import Invalid, NotFound
 from restante.ids import Uid
 from restante.schema.connections import ReadConn
 
+YEARS = range(1970, 9999)
 MAX_NUMBER = 2**63 - 1
+_UNESCAPED_PLUS = re.compile(r"(?<=\d) (?=\d\d:?\d\d$)")  # in a query a raw + means a space
 _ORDER = {"inbox": 0, "sent": 1, "drafts": 2, "trash": 3, "junk": 4}
 
 
@@ -37,6 +41,26 @@ def number(text: str) -> int | None:
         return None
     value = int(text)
     return value if value <= MAX_NUMBER else None
+
+
+def moment(field: str, text: str, time_of_day: time) -> datetime:
+    """An ISO 8601 time in UTC (which is meant where no offset is given); a bare date is completed. Errors: Invalid."""
+    try:
+        if len(text) <= len("2026-W01-1"):
+            found = datetime.combine(datetime.fromisoformat(text).date(), time_of_day)
+        else:
+            found = datetime.fromisoformat(_UNESCAPED_PLUS.sub("+", text))
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as error:
+        raise wrong(field, "Not an ISO 8601 date or time.") from error
+    if found.year not in YEARS:
+        raise wrong(field, f"The year is not within {YEARS[0]} and {YEARS[-1]}.")
+    return found
+
+
+def wrong(field: str, reason: str) -> Invalid:
+    """What is wrong with one query field."""
+    return Invalid(f"{field}: {reason}", details={field: reason})
 
 
 def uid(text: str) -> Uid:

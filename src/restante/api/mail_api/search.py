@@ -30,7 +30,7 @@ async def search(call: Call) -> Answer:
     caller = await auth.require(call)
     query = schemas.query(call, shapes.SearchQuery)
     if len(query.q.strip()) < 2:
-        raise Refused(schemas.invalid("Expected `str` of length >= 2 - at `$.q`"))
+        raise Refused(schemas.refusal([("q", "Expected str of length >= 2")]))
     hits = await call.rt.db.read(read_hits, caller.principal, call.params["email"], query)
     found = [
         shapes.FoundMessage(

@@ -22,6 +22,11 @@ def moment(when: datetime) -> datetime:
     return when.replace(microsecond=0)
 
 
+def optional_moment(when: datetime | None) -> datetime | None:
+    """As ``moment``; None stays None."""
+    return None if when is None else moment(when)
+
+
 class Person(Struct, frozen=True, gc=False):
     """A name (may be empty) and an address."""
 

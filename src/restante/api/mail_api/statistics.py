@@ -1,10 +1,9 @@
 """Endpoints 9 and 10: what became of mail that was sent, and a domain's mail in both directions."""
 
-import re
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, NamedTuple
 
-from restante.api.mail_api import auth, shapes
+from restante.api.mail_api import auth, paging, shapes
 from restante.clock import from_micros
 from restante.core import access, domains, mailboxes, permissions, statistics
 from restante.core.access import Principal
@@ -21,8 +20,6 @@ DEFAULT_DAYS = timedelta(days=7)
 LONGEST = timedelta(days=366)
 TOP_ROWS = 100  # recipient domains in a breakdown
 TOP_DOMAINS = 10
-YEARS = range(1970, 9999)
-_UNESCAPED_PLUS = re.compile(r"(?<=\d) (?=\d\d:?\d\d$)")  # in a query a raw + means a space
 
 
 class Asked(NamedTuple):
@@ -154,34 +151,15 @@ def require_sender(text: str) -> str:
 
 def require_period(query: shapes.PeriodQuery, now: datetime) -> Asked:
     """The period of a query, its defaults filled in. Errors: Invalid (``start_date``, ``end_date``)."""
-    end = _moment("end_date", query.end_date, time(23, 59, 59)) if query.end_date else now
-    start = _moment("start_date", query.start_date, time()) if query.start_date else None
+    end = paging.moment("end_date", query.end_date, time(23, 59, 59)) if query.end_date else now
+    start = paging.moment("start_date", query.start_date, time()) if query.start_date else None
     if start is None:
         start = datetime.combine((end - DEFAULT_DAYS).date(), time(), UTC)
     if start > end:
-        raise _wrong("start_date", "It is after end_date.")
+        raise paging.wrong("start_date", "It is after end_date.")
     if end - start > LONGEST:
-        raise _wrong("start_date", f"The period is longer than {LONGEST.days} days.")
+        raise paging.wrong("start_date", f"The period is longer than {LONGEST.days} days.")
     return Asked(start, end, statistics.period(start, end, now))
-
-
-def _moment(field: str, text: str, time_of_day: time) -> datetime:
-    """An ISO 8601 time in UTC (which is meant where no offset is given); a bare date is completed."""
-    try:
-        if len(text) <= len("2026-W01-1"):
-            found = datetime.combine(datetime.fromisoformat(text).date(), time_of_day)
-        else:
-            found = datetime.fromisoformat(_UNESCAPED_PLUS.sub("+", text))
-        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except (ValueError, OverflowError) as error:
-        raise _wrong(field, "Not an ISO 8601 date or time.") from error
-    if found.year not in YEARS:
-        raise _wrong(field, f"The year is not within {YEARS[0]} and {YEARS[-1]}.")
-    return found
-
-
-def _wrong(field: str, reason: str) -> Invalid:
-    return Invalid(f"{field}: {reason}", details={field: reason})
 
 
 def rate(total: Delta) -> float:

@@ -1,0 +1,133 @@
+"""The JSON of mail that is sent: field order and names are the contract's, so order matters here."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+from restante.api.mail_api.shapes import Limit, Offset
+
+Text = Annotated[str, Meta(max_length=2000)]
+Addresses = (
+    Annotated[list[Text], Meta(max_length=1000, description="Addresses; one alone may be a string. `Name <a@b>` too.")]
+    | Text
+)
+
+
+class SendBody(Struct, frozen=True):
+    """The text, at least one of both; together at most 5 MB."""
+
+    text: str | None = None
+    html: str | None = None
+
+
+class SendAttachment(Struct, frozen=True):
+    """A file: ``content`` is base64; ``content_type`` is guessed from the name when it is not given."""
+
+    filename: Annotated[str, Meta(max_length=1000)]
+    content: str
+    content_type: Text | None = None
+
+
+class SendRequest(Struct, frozen=True):
+    """A message to send to 1 to 100 recipients. Bcc recipients stand in no header."""
+
+    from_: Annotated[str, Meta(max_length=2000, description="`a@b` or `Name <a@b>`, of an allowed domain.")] = field(
+        name="from"
+    )
+    to: Addresses
+    body: SendBody
+    cc: Addresses | None = None
+    bcc: Addresses | None = None
+    subject: Annotated[str, Meta(max_length=998)] | None = None
+    reply_to: Addresses | None = None
+    headers: (
+        Annotated[
+            dict[str, Annotated[str, Meta(max_length=10_000)]],
+            Meta(max_length=100, description="Further headers, but for those that this API writes itself."),
+        ]
+        | None
+    ) = None
+    attachments: (
+        Annotated[list[SendAttachment], Meta(max_length=20, description="Together at most 25 MB, decoded.")] | None
+    ) = None
+
+
+class Accepted(Struct, frozen=True):
+    """A message that is on its way; keep ``message_id`` to follow it."""
+
+    success: bool
+    message_id: str
+    status: str
+    queue_id: str
+    recipient_count: int
+
+
+class SendFailure(Struct, frozen=True):
+    """SEND_FAILED: the message could not be queued; its status can be asked for."""
+
+    success: bool
+    error: str
+    message: str
+    detail: str
+    message_id: str
+
+
+class RecipientState(Struct, frozen=True):
+    """What became of one recipient: pending, deferred, sent or bounced."""
+
+    email: str
+    type: str
+    status: str
+    dsn_code: str | None
+    delivered_at: datetime | None
+    smtp_response: str | None
+    remote_mta: str | None
+    attempts: int
+    last_attempt_at: datetime | None
+
+
+class MessageState(Struct, frozen=True):
+    """Where a message stands: pending, submitted, sent, partial, bounced or failed."""
+
+    success: bool
+    message_id: str
+    status: str
+    created_at: datetime
+    submitted_at: datetime | None
+    recipients: list[RecipientState]
+
+
+class SentItem(Struct, frozen=True):
+    """A sent message in a list; ``to`` has neither Cc nor Bcc."""
+
+    message_id: str
+    from_: str = field(name="from")
+    to: list[str]
+    subject: str
+    status: str
+    created_at: datetime
+    submitted_at: datetime | None
+
+
+class SentList(Struct, frozen=True):
+    """A page of what was sent through the API, newest first."""
+
+    success: bool
+    total: int
+    messages: list[SentItem]
+
+
+When = Annotated[str, Meta(max_length=40, description="ISO 8601 date or time; UTC unless it has an offset.")]
+
+
+class SentQuery(Struct, frozen=True):
+    """A page of sent messages; the filters must all hold."""
+
+    limit: Limit = 50
+    offset: Offset = 0
+    status: Literal["pending", "submitted", "sent", "partial", "bounced", "failed"] | None = None
+    from_: Annotated[Text, Meta(description="Address of the sender.")] | None = field(name="from", default=None)
+    to: Annotated[Text, Meta(description="Address of any recipient.")] | None = None
+    start_date: When | None = None
+    end_date: When | None = None
