@@ -30,6 +30,8 @@ def sample(kind: type[errors.RestanteError]) -> errors.RestanteError:
         return errors.RateLimited("slow down", retry_after_seconds=7)
     if kind is errors.RemoteUnavailable:
         return errors.RemoteUnavailable("no answer", host="mx.example.org")
+    if kind is errors.SendFailed:
+        return errors.SendFailed("not now", submission="7a9b")
     return kind("as asked", code="asked", details={"field": "reason"})
 
 
@@ -104,6 +106,7 @@ WITHOUT_ACCOUNT = {
     "domains.list_pending",
     "domains.list_proved",
     "domains.list_unproved",
+    "idempotency.remove_expired",
     "indexing.forget_done",
     "indexing.count_queued",
     "jobs.claim",
