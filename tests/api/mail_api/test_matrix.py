@@ -18,13 +18,15 @@ OPERATOR_ONLY = {
 }
 OWN = {("GET", "/api/v1/tokens/me")}
 STATISTICS = {("GET", "/api/v1/stats/delivery"), ("GET", "/api/v1/stats/domain/{domain}")}
+MAIL = {("POST", "/api/v1/mail/send"), ("GET", "/api/v1/mail/sent"), ("GET", "/api/v1/mail/{message_id}/status")}
 OF_A_MAILBOX = [(method, path) for method, path in ROUTES if "{email" in path]
 
+ID = "0190b6d1-0000-7000-8000-000000000000"
 BULK = {"email": "bob@red.example", "permissions": ["send_mail"], "domain": "red.example"}
 
 
 def target(path: str, email: str = "ann@red.example", domain: str = "red.example") -> str:
-    named = {"email:path": email, "uid": "1", "index": "0", "domain": domain}
+    named = {"email:path": email, "uid": "1", "index": "0", "domain": domain, "message_id": ID}
     filled = re.sub(r"\{([^}]*)\}", lambda found: named[found[1]], path)
     return filled + ("?q=text" if path.endswith("/search") else "")
 
@@ -35,8 +37,8 @@ async def status(client: Client, method: str, path: str) -> int:
 
 
 def test_the_table_is_complete() -> None:
-    assert len(ROUTES) == 12
-    assert {*OPEN, *OPERATOR_ONLY, *OWN, *STATISTICS, *OF_A_MAILBOX} == set(ROUTES)
+    assert len(ROUTES) == 15
+    assert {*OPEN, *OPERATOR_ONLY, *OWN, *STATISTICS, *MAIL, *OF_A_MAILBOX} == set(ROUTES)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
