@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from restante.errors import Conflict, Unavailable
 from restante.schema import tables
 from restante.schema.connections import ReadConn
 from restante.storage import sqlite, writer
+from restante.storage.database import Call
 from restante.storage.signals import Signals
+from restante.storage.sqlite import GroupCommit
 from restante.storage.writer import DirectoryLock, InProcessDatabase, ProcessDatabase
 from tests.storage import sample
 
@@ -57,6 +59,22 @@ async def test_a_failing_function_is_rolled_back_alone(db: AnyDatabase) -> None:
             assert isinstance(result, Conflict)
             assert result.details == {"key": f"k{number}"}
     assert {key for key in await db.read(sample.keys) if key.startswith("k")} == {f"k{n}" for n in range(60) if n % 3}
+
+
+def test_a_group_with_a_failure_in_it_is_run_one_by_one(tmp_path: Path) -> None:
+    commits = GroupCommit(sqlite.main_path(tmp_path))
+    calls = [
+        Call(sample.put_and_touch, ("before", 7), {}),
+        Call(sample.touch_and_fail, (5,), {}),
+        Call(sample.put_and_touch, ("before", 6), {}),  # the key is there
+        Call(sample.put_and_touch, ("behind", 8), {}),
+    ]
+    outcomes = commits.run(calls)
+    assert [outcome.touched for outcome in outcomes] == [(7,), (), (), (8,)]
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), Conflict, IntegrityError, type(None)]
+    (again,) = commits.run([Call(sample.keys, (), {})])
+    assert {"before", "behind"} <= again.value
+    commits.close()
 
 
 async def test_a_bug_is_an_error_of_its_caller_only(db: AnyDatabase) -> None:

@@ -4,7 +4,8 @@ A Core ``execute`` costs 20 us a row, the driver 3. Values go in and come out as
 columns of plain type (integers, text, bytes) may be used in them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -20,31 +21,23 @@ class Prepared:
     def __init__(self, statement: ClauseElement) -> None:
         assert isinstance(statement, Executable)
         self._statement = statement
-        self._compiled: dict[str, tuple[str, Sequence[str] | None]] = {}
-        self._constants: dict[str, Any] = {}  # what the statement itself has for a value: the 1 of "count + 1"
+        self._compiled: dict[str, _Compiled] = {}
 
-    def _text(self, conn: Connection) -> tuple[str, Sequence[str] | None]:
-        key = conn.dialect.name
-        found = self._compiled.get(key)
-        if found is None:
-            compiled = self._statement.compile(dialect=conn.dialect, compile_kwargs={"render_postcompile": True})
-            found = str(compiled), getattr(compiled, "positiontup", None)
-            self._compiled[key] = found
-            binds = getattr(compiled, "binds", {})
-            self._constants = {name: bind.value for name, bind in binds.items() if not bind.required}
+    def _compile(self, conn: Connection) -> "_Compiled":
+        compiled = self._statement.compile(dialect=conn.dialect, compile_kwargs={"render_postcompile": True})
+        binds = getattr(compiled, "binds", {})
+        # What the statement itself has for a value: the 1 of "count + 1".
+        constants = {name: bind.value for name, bind in binds.items() if not bind.required}
+        found = str(compiled), _arranger(getattr(compiled, "positiontup", None), constants)
+        self._compiled[conn.dialect.name] = found
         return found
-
-    def _arrange(self, names: Sequence[str] | None, values: Mapping[str, Any]) -> Any:
-        if self._constants:
-            values = {**self._constants, **values}
-        return values if names is None else tuple([values[name] for name in names])
 
     def rows(self, conn: Connection, values: Mapping[str, Any]) -> list[Row]:
         """Run it and return all rows."""
-        text, names = self._text(conn)
+        text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
         cursor = conn.connection.cursor()
         try:
-            cursor.execute(text, self._arrange(names, values))
+            cursor.execute(text, arrange(values))
             return list(cursor.fetchall())
         finally:
             cursor.close()
@@ -56,19 +49,32 @@ class Prepared:
 
     def run(self, conn: Connection, values: Mapping[str, Any]) -> int:
         """Run a statement without a result; returns the number of rows it changed."""
-        text, names = self._text(conn)
+        text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
         cursor = conn.connection.cursor()
         try:
-            cursor.execute(text, self._arrange(names, values))
+            cursor.execute(text, arrange(values))
             return cursor.rowcount
         finally:
             cursor.close()
 
     def many(self, conn: Connection, values: Iterable[Mapping[str, Any]]) -> None:
         """Run it once per item in one call to the driver."""
-        text, names = self._text(conn)
+        text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
         cursor = conn.connection.cursor()
         try:
-            cursor.executemany(text, [self._arrange(names, item) for item in values])
+            cursor.executemany(text, [arrange(item) for item in values])
         finally:
             cursor.close()
+
+
+_Compiled = tuple[str, Callable[[Mapping[str, Any]], Any]]
+
+
+def _arranger(names: Sequence[str] | None, constants: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
+    """What makes the driver's parameters of values by name: a tuple where it counts them, else a mapping."""
+    if names is None:
+        return (lambda values: {**constants, **values}) if constants else lambda values: values
+    if len(names) < 2:
+        return lambda values: tuple([{**constants, **values}[name] for name in names])
+    pick = operator.itemgetter(*names)
+    return (lambda values: pick({**constants, **values})) if constants else pick

@@ -202,8 +202,10 @@ class GroupCommit:
         can no longer be trusted.
         """
         try:
-            with self._transaction():
-                outcomes = [self._one(call) for call in calls]
+            outcomes = self._together(calls)
+            if outcomes is None:
+                with self._transaction():
+                    outcomes = [self._one(call) for call in calls]
         except (apsw.Error, _Lost) as error:
             cause = error.__cause__ if isinstance(error, _Lost) else error
             _raise_if_fatal(cause)
@@ -211,12 +213,33 @@ class GroupCommit:
             return [Outcome(error=unavailable(cause)) for _ in calls]
         return outcomes
 
+    def _together(self, calls: Sequence[Call]) -> list[Outcome] | None:
+        """Run ``calls`` in one transaction without savepoints, which cost a tenth of a delivery.
+
+        None, and nothing done, when one of them failed: they are run again, each on its own.
+        """
+        is_committing = False
+        try:
+            with self._transaction():
+                outcomes = [self._run(call) for call in calls]
+                is_committing = True
+        except Exception:
+            self._conn.info.pop("touched", None)
+            if is_committing:
+                raise
+            return None
+        return outcomes
+
+    def _run(self, call: Call) -> Outcome:
+        with Timed("write", call.fn):
+            value = call.fn(WriteConn(self._conn), *call.args, **call.kwargs)
+        return Outcome(value=value, touched=tuple(self._conn.info.pop("touched", ())))
+
     def _one(self, call: Call) -> Outcome:
         conn, execute = self._conn, self._raw.execute
         execute("SAVEPOINT fn")
         try:
-            with Timed("write", call.fn):
-                value = call.fn(WriteConn(conn), *call.args, **call.kwargs)
+            outcome = self._run(call)
         except Exception as error:
             conn.info.pop("touched", None)
             if not self._raw.in_transaction:  # SQLite gave up the whole transaction (disk full, I/O error)
@@ -228,7 +251,7 @@ class GroupCommit:
                 return Outcome(error=unavailable(error))
             return Outcome(error=error)
         execute("RELEASE fn")
-        return Outcome(value=value, touched=tuple(conn.info.pop("touched", ())))
+        return outcome
 
     def reclaim(self, pages: int) -> int:
         """Give up to ``pages`` free pages back to the file system; returns how many are left."""
