@@ -164,7 +164,7 @@ class Http:
         (), "Proxies whose X-Forwarded-For is believed (addresses or networks).", check=_check_networks
     )
     max_body_bytes: int = _setting(36 * MIB, "Largest request body.", least=KIB, most=1024 * MIB)
-    max_connections: int = _setting(2000, "Open connections at one time.", least=1, most=1_000_000)
+    max_connections: int = _setting(10_000, "Open connections at one time.", least=1, most=1_000_000)
     keep_alive_seconds: int = _setting(65, "How long an idle connection stays open.", least=1, most=3600)
 
 
@@ -236,6 +236,14 @@ class MailApiLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class NativeLimits:
+    """``[limits.native]``"""
+
+    requests_per_minute: int = _setting(600, "Requests of one token a minute; 0: no limit.", least=0)
+    failed_auth_per_minute: int = _setting(20, "Failed authentications of one peer a minute; 0: no limit.", least=0)
+
+
+@dataclass(frozen=True, slots=True)
 class LoginLimits:
     """``[limits.login]``"""
 
@@ -248,6 +256,7 @@ class Limits:
     """``[limits]``"""
 
     mail_api: MailApiLimits = _section(MailApiLimits, "Rate limits of the Mail API.", "mail-api")
+    native: NativeLimits = _section(NativeLimits, "Rate limits of the native API (/restante/v1).")
     login: LoginLimits = _section(LoginLimits, "Logins by password, every protocol together.")
 
 

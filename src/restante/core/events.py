@@ -42,7 +42,7 @@ _BOUNDS = Prepared(
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fact."""
+    """One fact. ``mailbox`` is the address that the mailbox it is about has now, None when it is removed."""
 
     account_id: AccountId
     number: EventNumber
@@ -50,6 +50,7 @@ class Event:
     version: int
     created_at: datetime
     mailbox_id: MailboxId | None
+    mailbox: str | None
     body: Mapping[str, Any]
 
 
@@ -139,7 +140,12 @@ def list_after(
     if after > newest:
         raise Invalid(f"The newest event is {newest}.", code="invalid_cursor", details={"after": f"at most {newest}"})
     reach = min(newest, after + SCANNED)
-    statement = select(tables.events).where(_e.account_id == account_id, _e.number > after, _e.number <= reach)
+    b = tables.mailboxes.c
+    statement = (
+        select(tables.events, b.address)
+        .outerjoin(tables.mailboxes, (b.account_id == _e.account_id) & (b.id == _e.mailbox_id))
+        .where(_e.account_id == account_id, _e.number > after, _e.number <= reach)
+    )
     if types is not None:
         statement = statement.where(_e.type.in_(sorted(types)))
     if mailbox_id is not None:
@@ -190,5 +196,6 @@ def _event(row: Any) -> Event:
         row.version,
         clock.from_micros(row.created_at),
         row.mailbox_id,
+        row.address,
         msgspec.json.decode(row.body),
     )

@@ -3,6 +3,7 @@
 The plain token exists once, in the answer of ``create``. A token of another dialect is unknown, never forbidden.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -27,6 +28,7 @@ Kind = Literal["admin", "user"]
 # One line a dialect: what its tokens look like. A dialect without a line issues no tokens of this kind.
 _MAKERS = {
     "mail-api": ids.new_token,
+    "native": lambda: f"rst_{ids.new_token()}",
 }
 
 _T = tables.tokens.c
@@ -130,6 +132,26 @@ def find_held(conn: ReadConn, dialect: str, plain: str) -> Held | None:
     account_status, mailbox_status, address = row[-3:]
     is_sound = account_status == "active" and (row[_MAILBOX_AT] is None or mailbox_status == "active")
     return Held(_token(dict(zip(_COLUMNS, row[:-3], strict=True))), is_sound, address)
+
+
+def find_usable(conn: ReadConn, account_id: AccountId, token_ids: Collection[TokenId], now: datetime) -> set[TokenId]:
+    """Which of these tokens of an account may be used at ``now``; their account and mailboxes are looked at too."""
+    a, b = tables.accounts.c, tables.mailboxes.c
+    moment = clock.to_micros(now)
+    statement = (
+        select(_T.id)
+        .join(tables.accounts, a.id == _T.account_id)
+        .outerjoin(tables.mailboxes, (b.account_id == _T.account_id) & (b.id == _T.mailbox_id))
+        .where(
+            _T.account_id == account_id,
+            _T.id.in_(token_ids),
+            _T.is_active == 1,
+            or_(_T.expires_at.is_(None), _T.expires_at > moment),
+            a.status == "active",
+            or_(_T.mailbox_id.is_(None), b.status == "active"),
+        )
+    )
+    return {TokenId(row.id) for row in conn.execute(statement)}
 
 
 def get(conn: ReadConn, account_id: AccountId, token_id: TokenId) -> Token:

@@ -7,14 +7,15 @@ dialects that are not built yet keep their places, so that no path changes hands
 
 from dataclasses import dataclass
 
-INSTANCE = "instance"  # what belongs to no dialect: /, /health, documentation, metrics, the web UI, the native API
+INSTANCE = "instance"  # what belongs to no dialect: /, /health, documentation, metrics, the web UI
+NATIVE = "native"
 MAIL_API = "mail-api"
 MAILCARE = "mailcare"
 MAILTRIGGER = "mailtrigger"
 TEMP_MAIL = "temp-mail"
 TREKMAIL = "trekmail"
 
-DIALECTS = (MAIL_API, MAILCARE, MAILTRIGGER, TEMP_MAIL, TREKMAIL)
+DIALECTS = (MAIL_API, MAILCARE, MAILTRIGGER, NATIVE, TEMP_MAIL, TREKMAIL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ _TREKMAIL_WORDS = (
 CLAIMS: tuple[Claim, ...] = (
     Claim(INSTANCE, r"/"),
     Claim(INSTANCE, r"/(?:health|redoc|metrics|openapi\.json|openapi/[^/]+)"),
-    Claim(INSTANCE, rf"/(?:docs|app|mcp|\.well-known|restante/v1){_REST}"),
+    Claim(INSTANCE, rf"/(?:docs|app|mcp|\.well-known){_REST}"),
+    Claim(NATIVE, rf"/restante/v1{_REST}"),
     Claim(TREKMAIL, r"/api/openapi\.json|/d/[^/]+"),
     Claim(MAILCARE, rf"/api/(?:teams|emails|automations){_REST}|/api/statistics"),
     # an id before "archives" or "data" is MailTrigger's whatever it looks like, before "folders" ... the Mail API's

@@ -1,0 +1,66 @@
+"""The native API's JSON, as msgspec structs: what is read, what is given, what the OpenAPI document says."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from restante.core import event_types
+from restante.core.events import Event
+from restante.http.answers import Answer, Headers
+
+MAX_CURSOR = 2**62
+
+
+class EventItem(msgspec.Struct, rename={"id_": "id"}):
+    """One event. ``id`` is its number in the account's log, without gaps: the cursor behind it.
+
+    ``data`` has the fields of its ``type`` and ``version``; ``mailbox`` is the address it is about, if any.
+    """
+
+    id_: int
+    type: str
+    version: int
+    created_at: str
+    mailbox: str | None
+    data: Any
+
+
+class EventList(msgspec.Struct):
+    """A page. Ask again with ``after=cursor``; a page of rare types may be empty before the log's end (``is_last``)."""
+
+    events: list[EventItem]
+    cursor: int
+    is_last: bool
+
+
+class EventQuery(msgspec.Struct):
+    """Which events."""
+
+    after: Annotated[int, Meta(ge=0, le=MAX_CURSOR, description="The cursor: events behind this number.")] = 0
+    types: Annotated[
+        str,
+        Meta(max_length=1000, description="Types or families, separated by commas: message.received,transfer.*"),
+    ] = "*"
+    mailbox: Annotated[str, Meta(max_length=320, description="Only those about this mailbox.")] = ""
+    limit: Annotated[int, Meta(ge=1, le=1000, description="Events of a page.")] = 100
+
+
+def moment(value: datetime) -> str:
+    """RFC 3339 in UTC with microseconds."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def event(item: Event) -> EventItem:
+    """An event as it is shown."""
+    return EventItem(int(item.number), item.type, item.version, moment(item.created_at), item.mailbox, item.body)
+
+
+def answer(value: msgspec.Struct, status: int = 200, headers: Headers = ()) -> Answer:
+    """JSON that nobody keeps."""
+    return Answer(msgspec.json.encode(value), status, headers=(*headers, (b"cache-control", b"no-store")))
+
+
+BODIES = sorted({kind.body for kind in event_types.TYPES.values()}, key=lambda kind: kind.__name__)
+"""Of the event types: parts of the OpenAPI document."""
