@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from restante.cli.main import restante
+from restante.core.event_types import TYPES
 from tools import config_docs
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +143,7 @@ RUN = [
     ("token create", "--dialect mail-api --admin"),
     ("token list", ""),
     ("token revoke", "1"),
+    ("events", ""),
     ("import", "a.eml --mailbox alice@example.test"),
     ("message list", "alice@example.test"),
     ("message show", "alice@example.test 1"),
@@ -178,6 +180,7 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
         ("mailbox list", "mailboxes"),
         ("alias list", "aliases"),
         ("token list", "tokens"),
+        ("events", "events"),
         ("message list", "messages"),
     ):
         kind = field.removesuffix("es") if field in ("mailboxes", "aliases") else field.removesuffix("s")
@@ -212,3 +215,10 @@ def test_dependencies_are_in_the_decision() -> None:
     names = [re.split(r"[\[<>=~ ]", one)[0] for one in project["dependencies"]]
     listed = re.findall(r"^\| ([\w-]+) \|", (DOCS / "decisions" / "0004-dependencies.md").read_text(), re.MULTILINE)
     assert listed[1:] == sorted(names)
+
+
+def test_every_type_of_event_is_on_the_page() -> None:
+    page = (DOCS / "events.md").read_text()
+    told = dict(re.findall(r"^\| `([a-z_.]+)` \| ([^|]*) \|", page, re.MULTILINE))
+    fields = {name: " ".join(f"`{field}`" for field in kind.body.__struct_fields__) for name, kind in TYPES.items()}
+    assert {name: text.strip() for name, text in told.items()} == fields

@@ -28,11 +28,13 @@ def token() -> None:
 @token.command(
     epilog=example(
         "restante token create --dialect mail-api --admin\n"
-        "restante token create --dialect mail-api --mailbox alice@example.test --json"
+        "restante token create --dialect mail-api --mailbox alice@example.test --json\n"
+        "restante token create --dialect native --account default"
     )
 )
-@click.option("--dialect", required=True, help="The API it is for: mail-api.")
+@click.option("--dialect", required=True, help="The API it is for: mail-api, native.")
 @click.option("--admin", is_flag=True, help="It may do everything.")
+@click.option("--account", metavar="NAME", help="It acts for this account.")
 @click.option("--mailbox", metavar="ADDRESS", help="It acts as this mailbox's user.")
 @click.option("--name", default="", help="What it is for.")
 @click.option("--rate-limit", type=RateLimit(), help="Requests a minute instead of the dialect's own limits.")
@@ -42,17 +44,25 @@ def create(
     call: Call,
     dialect: str,
     admin: bool,
+    account: str | None,
     mailbox: str | None,
     name: str,
     rate_limit: int | None,
     days: int | None,
 ) -> None:
     """Make a token and print it, this once."""
-    if admin == (mailbox is not None):
-        raise click.UsageError("say either --admin or --mailbox ADDRESS")
+    if (admin, account is not None, mailbox is not None).count(True) != 1:
+        raise click.UsageError("say one of --admin, --account NAME and --mailbox ADDRESS")
     made = call.run(
         lambda link: link.call(
-            "token.create", dialect=dialect, admin=admin, mailbox=mailbox, name=name, rate_limit=rate_limit, days=days
+            "token.create",
+            dialect=dialect,
+            admin=admin,
+            account=account,
+            mailbox=mailbox,
+            name=name,
+            rate_limit=rate_limit,
+            days=days,
         ),
         creates=True,
     )

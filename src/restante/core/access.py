@@ -24,7 +24,8 @@ Kind = Literal["operator", "account", "user"]
 class Principal:
     """Who acts: the operator of the instance, the owner of an account, or the user of one mailbox.
 
-    ``rate_limit`` is the token's own (requests a minute; None: the dialect's; 0: none).
+    ``rate_limit`` is the token's own (requests a minute; None: the dialect's; 0: none); ``scopes`` is what a token is
+    held to (None: all that its kind may do).
     """
 
     account_id: AccountId
@@ -33,6 +34,7 @@ class Principal:
     kind: Kind
     address: str | None
     rate_limit: int | None
+    scopes: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,12 @@ def of_mailbox(mailbox: mailboxes.Mailbox) -> Principal:
     """Who logged in with a mailbox's password: its user, or the operator when the mailbox has the admin role."""
     kind: Kind = "operator" if mailbox.role == "admin" else "user"
     return Principal(mailbox.account_id, mailbox.id, None, kind, mailbox.address, None)
+
+
+def require_scope(principal: Principal, scope: str) -> None:
+    """Let pass who is not held to scopes, or has this one; Forbidden ``scope_missing``."""
+    if principal.scopes is not None and scope not in principal.scopes:
+        raise Forbidden(f"The token lacks the scope {scope}.", code="scope_missing", details={"scope": scope})
 
 
 def require_operator(principal: Principal) -> None:
@@ -109,6 +117,17 @@ def require_mailbox(
         if permission is not None and is_granted(conn, principal, mailbox.domain_id, permission):
             return mailbox
     raise _denied()
+
+
+def require_own_mailbox(conn: ReadConn, principal: Principal, address: str) -> mailboxes.Mailbox:
+    """The mailbox of the principal's own account that an address or alias names; a user's is their own alone.
+
+    Errors: NotFound ``mailbox_not_found``, whatever there is in other accounts.
+    """
+    for mailbox in mailboxes.targets(conn, address):
+        if mailbox.account_id == principal.account_id and principal.mailbox_id in (None, mailbox.id):
+            return mailbox
+    raise NotFound("There is no such mailbox.", code="mailbox_not_found")
 
 
 def require_domain(conn: ReadConn, principal: Principal, name: str, permission: str) -> domains.Domain:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import bindparam, delete, insert, select, update
 
 from restante import clock
-from restante.core.event_types import TYPES
+from restante.core.event_types import TYPES, expand
 from restante.errors import Conflict, Invalid, NotFound
 from restante.ids import AccountId, EventNumber, MailboxId
 from restante.schema import tables
@@ -153,6 +154,29 @@ def list_after(
     found = [_event(row) for row in conn.execute(statement.order_by(_e.number).limit(limit))]
     cursor = found[-1].number if len(found) == limit else EventNumber(reach)
     return EventPage(found, cursor, cursor >= newest)
+
+
+def list_of_message(
+    conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, public_id: UUID, received_at: datetime
+) -> tuple[list[Event], bool]:
+    """What was told of a message since it came; whether that is all (the log is looked through in bounds)."""
+    newest, pruned = bounds(conn, account_id)
+    after = _before(conn, account_id, received_at, pruned, newest)
+    page = list_after(conn, account_id, after, SCANNED, types=expand(["message.*"]), mailbox_id=mailbox_id)
+    told = [event for event in page.events if event.body["id"] == str(public_id)]
+    return told, page.is_last and any(event.type in ("message.received", "message.stored") for event in told)
+
+
+def _before(
+    conn: ReadConn, account_id: AccountId, moment: datetime, low: EventNumber, high: EventNumber
+) -> EventNumber:
+    """The last number behind ``low`` whose event is older than ``moment``: found by halving."""
+    wanted = clock.to_micros(moment)
+    while low < high:
+        middle = EventNumber((low + high + 1) // 2)
+        at = conn.execute(select(_e.created_at).where(_e.account_id == account_id, _e.number == middle)).scalar_one()
+        low, high = (middle, high) if at < wanted else (low, EventNumber(middle - 1))
+    return low
 
 
 def bounds(conn: ReadConn, account_id: AccountId) -> tuple[EventNumber, EventNumber]:

@@ -1,8 +1,9 @@
-"""What a handler gives back: finished bytes or a stream, and how both go out over ASGI."""
+"""What a handler gives back, finished bytes or a stream, and how it goes out over ASGI."""
 
 import asyncio
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from starlette.types import Send
 
@@ -13,6 +14,14 @@ HTML = b"text/html; charset=utf-8"
 TEXT = b"text/plain; charset=utf-8"
 
 STALL_SECONDS = 60.0
+
+
+class Reply(Protocol):
+    """What a handler gives back: something that can write itself out over ASGI."""
+
+    async def send(self, send: Send) -> None:
+        """Write it out, head and body."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

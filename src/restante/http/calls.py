@@ -16,12 +16,15 @@ from restante.runtime import Runtime
 MAX_QUERY_FIELDS = 100
 BODY_SECONDS = 60.0  # the longest wait for a further piece of a body
 SMALL_BODY_BYTES = 64 * 1024
+TRANSPORT = "restante.transport"  # the extension of ASGI's scope in which our listener passes the connection on
 
 
 class Call:
     """A request as handlers see it. ``extra`` collects headers that every answer to it carries."""
 
-    __slots__ = ("_receive", "client", "extra", "headers", "limiter", "params", "path", "request_id", "rt", "scope")
+    __slots__ = (
+        "client", "extra", "headers", "is_head", "limiter", "params", "path", "receive", "request_id", "rt", "scope",
+    )  # fmt: skip
 
     def __init__(
         self, rt: Runtime, limiter: RateLimiter, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes],
@@ -36,7 +39,8 @@ class Call:
         self.params: dict[str, str] = {}
         self.extra: list[tuple[bytes, bytes]] = []
         self.request_id = ""
-        self._receive = receive
+        self.receive = receive
+        self.is_head = False  # the client wants no body
 
     @property
     def method(self) -> str:
@@ -60,6 +64,14 @@ class Call:
             raise Refused(Problem(422, "invalid", f"More than {MAX_QUERY_FIELDS} query fields.")) from None
         return dict(pairs)
 
+    def transport(self) -> asyncio.Transport:
+        """The connection itself, for answers that stay open. Refuses with 501 where the server gives none."""
+        found = self.scope.get("extensions", {}).get(TRANSPORT)
+        if found is None:
+            raise Refused(Problem(501, "not_implemented", "Streams need the server's own listener."))
+        transport: asyncio.Transport = found
+        return transport
+
     async def body(self, limit_bytes: int = SMALL_BODY_BYTES) -> bytes:
         """The whole body. Refuses with 413 over ``limit_bytes`` and 408 when the client stalls."""
         pieces: list[bytes] = []
@@ -79,7 +91,7 @@ class Call:
     async def _piece(self) -> Message:
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await self._receive()
+                return await self.receive()
         except TimeoutError:
             close = ((b"connection", b"close"),)
             status = HTTPStatus.REQUEST_TIMEOUT

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from restante import errors, log
 from restante.http import problems
-from restante.http.answers import Answer, Stream
+from restante.http.answers import Answer, Reply
 from restante.http.calls import Call
 from restante.http.clients import Clients
 from restante.http.dialects import Dialect
@@ -61,6 +61,7 @@ class Front:
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         call = Call(self._rt, self._limiter, inner, receive, headers, path, self._clients.of(scope, headers))
         call.request_id = _request_id(headers)
+        call.is_head = inner is not scope
         out = _Out(send, call, owner, is_head=inner is not scope)
         if dialect is None:
             await _not_built(owner.name).send(out)
@@ -96,7 +97,7 @@ class _Out:
 
 
 async def _run(dialect: Dialect, call: Call, out: _Out, method: str) -> None:
-    answer: Answer | Stream
+    answer: Reply
     try:
         if method == "OPTIONS":
             answer = _options(dialect, call)

@@ -13,11 +13,11 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from restante.http import problems, schemas
-from restante.http.answers import Answer, Stream
+from restante.http.answers import Reply
 from restante.http.calls import Call
 from restante.http.problems import Refused
 
-Handler = Callable[[Call], Awaitable[Answer | Stream]]
+Handler = Callable[[Call], Awaitable[Reply]]
 
 DEPTH = 3  # literal segments that make the key: /api/v1/mailbox
 
@@ -110,7 +110,7 @@ class IndexedRouter:
         """The methods that ``path`` has routes for."""
         return {route.method: True for _, route in self._candidates(path) if route.match(path) is not None}
 
-    async def __call__(self, call: Call) -> Answer | Stream:
+    async def __call__(self, call: Call) -> Reply:
         """Run the handler that the call's method and path name."""
         route, call.params = self.find(call.method, call.path)
         return await route.handler(call)

@@ -12,12 +12,15 @@ from sqlalchemy import literal, select
 
 from restante import errors, log
 from restante.api.mail_api import app as mail_api
+from restante.api.native import app as native
+from restante.api.native.events import encode
 from restante.core import access
 from restante.http import clients, problems
 from restante.http.answers import Answer
 from restante.http.calls import Call
 from restante.http.dialects import Dialect
 from restante.http.front import Front
+from restante.http.live import Live
 from restante.http.ownership import INSTANCE, MAIL_API
 from restante.http.problems import Problem, Refused
 from restante.http.routing import IndexedRouter
@@ -33,9 +36,10 @@ CHECK_SECONDS = 2.0
 _log = log.logger(__name__)
 
 
-def build(rt: Runtime, metrics: Metrics, checks: Mapping[str, Check] | None = None) -> Front:
+def build(rt: Runtime, metrics: Metrics, checks: Mapping[str, Check] | None = None, live: Live | None = None) -> Front:
     """The whole HTTP application. ``checks`` are further health checks by name; one that raises has failed."""
-    dialects = [mail_api.build(rt.config.http.max_body_bytes)]
+    live = live or Live(rt, encode)
+    dialects = [mail_api.build(rt.config.http.max_body_bytes), native.build(live)]
     standard: dict[str, Check] = {"database": lambda: _check_database(rt), "storage": lambda: _check_room(rt)}
     instance = Instance(rt, metrics, dialects, {**standard, **(checks or {})}).build()
     proxies = rt.config.http.trusted_proxies
@@ -46,7 +50,8 @@ async def serve(
     rt: Runtime, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None, metrics: Metrics
 ) -> HttpListener:
     """Answer HTTP (HTTPS with ``tls``) on listening sockets until the listener is closed."""
-    return await serve_http(build(rt, metrics), sockets, rt.config.http, tls)
+    live = Live(rt, encode)
+    return await serve_http(build(rt, metrics, live=live), sockets, rt.config.http, tls, before_close=live.close)
 
 
 class Instance:

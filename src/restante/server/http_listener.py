@@ -9,7 +9,7 @@ import contextlib
 import socket
 import ssl
 from asyncio.events import TimerHandle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from restante.config import Http
 from restante.errors import Unavailable
+from restante.http.calls import TRANSPORT
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0  # from the first byte of a request (or the connection) to the end of its head
@@ -34,6 +35,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._extensions: dict[str, Any] = {TRANSPORT: transport}
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -56,6 +58,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._is_in_head = True
         super().on_message_begin()
+        self.scope["extensions"] = self._extensions
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
@@ -112,21 +115,35 @@ class _Server(uvicorn.Server):
 class HttpListener:
     """A running HTTP server; ``close`` lets requests under way finish."""
 
-    def __init__(self, server: uvicorn.Server, task: "asyncio.Task[None]", sockets: Sequence[socket.socket]) -> None:
+    def __init__(
+        self,
+        server: uvicorn.Server,
+        task: "asyncio.Task[None]",
+        sockets: Sequence[socket.socket],
+        before_close: Callable[[], None],
+    ) -> None:
         self._server = server
         self._task = task
+        self._before_close = before_close
         self.ports: tuple[int, ...] = tuple(each.getsockname()[1] for each in sockets)
 
     async def close(self) -> None:
         """Stop accepting, wait up to ten seconds for answers under way, then cut them off."""
+        self._before_close()
         self._server.should_exit = True
         await self._task
 
 
 async def serve_http(
-    app: ASGIApp, sockets: Sequence[socket.socket], settings: Http, tls: ssl.SSLContext | None = None
+    app: ASGIApp,
+    sockets: Sequence[socket.socket],
+    settings: Http,
+    tls: ssl.SSLContext | None = None,
+    *,
+    before_close: Callable[[], None] = lambda: None,
 ) -> HttpListener:
-    """Answer HTTP on listening sockets, HTTPS with ``tls``; returns once it accepts. They are closed with the listener.
+    """Answer HTTP on listening sockets, HTTPS with ``tls``; returns once it accepts. They are closed with the listener;
+    ``before_close`` then ends what would stay open by itself.
 
     Raises Unavailable when it cannot start.
     """
@@ -155,4 +172,4 @@ async def serve_http(
             task.result()
             raise Unavailable("the HTTP listener ended at once", code="cannot_listen")
         await asyncio.sleep(0.005)
-    return HttpListener(server, task, sockets)
+    return HttpListener(server, task, sockets, before_close)

@@ -1,4 +1,7 @@
-"""Who calls: the bearer token, its scope, and the rate limit with its headers (draft-ietf-httpapi-ratelimit-headers-10)."""
+"""Who calls: the bearer token, its scope, and its rate limit.
+
+The limit's headers are those of draft-ietf-httpapi-ratelimit-headers-10.
+"""
 
 from restante.core import access
 from restante.core.access import Principal
@@ -21,9 +24,7 @@ async def require(call: Call, scope: str) -> Principal:
     if scheme.lower() != "bearer" or not plain.strip():
         raise Refused(Problem(401, "no_token", "Send your token as Authorization: Bearer.", headers=_CHALLENGE))
     try:
-        principal, _ = await call.rt.db.read(
-            access.authenticate_token, NATIVE, plain.strip(), call.rt.clock.now()
-        )
+        principal, _ = await call.rt.db.read(access.authenticate_token, NATIVE, plain.strip(), call.rt.clock.now())
     except Unauthenticated as error:
         _count_failure(call)
         raise Refused(Problem(401, error.code, error.message, headers=_CHALLENGE)) from None
@@ -39,7 +40,7 @@ def _count(call: Call, principal: Principal) -> None:
     if not limit:
         return
     verdict = call.limiter.take(f"{NATIVE}/token/{principal.token_id}", (Window(limit, 60),))
-    wait = max(0, verdict.reset_at - int(call.rt.clock.now().timestamp()))
+    wait = min(60, max(0, verdict.reset_at - int(call.rt.clock.now().timestamp())))
     call.extra += [
         (b"ratelimit-policy", b'"minute";q=%d;w=60' % limit),
         (b"ratelimit", b'"minute";r=%d;t=%d' % (verdict.remaining, wait)),

@@ -4,19 +4,18 @@ import asyncio
 import re
 
 import msgspec
+from starlette.types import Send
 
 from restante.api.native import auth, shapes
 from restante.core import access, event_types, events
 from restante.core.access import Principal
 from restante.core.events import Event
-from restante.core.mailboxes import Mailbox
 from restante.http import schemas
-from restante.http.answers import Answer, Headers
+from restante.http.answers import Headers, Reply
 from restante.http.calls import Call
 from restante.http.live import Filter, Live, Stream
 from restante.http.problems import Problem, Refused
 from restante.ids import EventNumber
-from starlette.types import Send
 
 SCOPE = "events:read"
 STREAM = b"text/event-stream"
@@ -58,19 +57,18 @@ class Events:
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    async def list_events(self, call: Call) -> "Answer | EventStream":
-        """What happened, oldest first. With `Accept: text/event-stream` a live stream that resumes at `Last-Event-ID`."""
+    async def list_events(self, call: Call) -> Reply:
+        """What happened, oldest first; with `Accept: text/event-stream` as a stream that resumes at `Last-Event-ID`."""
         principal = await auth.require(call, SCOPE)
         query = schemas.query(call, shapes.EventQuery)
         mailbox_id = principal.mailbox_id
         if query.mailbox:
-            named: Mailbox = await call.rt.db.read(access.require_mailbox, principal, query.mailbox, None)
-            mailbox_id = named.id
+            mailbox_id = (await call.rt.db.read(access.require_own_mailbox, principal, query.mailbox)).id
         names = [name.strip() for name in query.types.split(",") if name.strip()]
         types = None if names == ["*"] else event_types.expand(names)
         wanted = Filter(types, mailbox_id)
         after = EventNumber(query.after)
-        if STREAM.decode() in (call.header(b"accept") or ""):
+        if STREAM.decode() in (call.header(b"accept") or "") and not call.is_head:
             return await self._open(call, principal, wanted, after)
         page = await call.rt.db.read(
             events.list_after, principal.account_id, after, query.limit, types=types, mailbox_id=mailbox_id
@@ -82,7 +80,7 @@ class Events:
         """Begin at Last-Event-ID, at ``after``, or (with neither) now."""
         resumed = call.header(b"last-event-id")
         newest, _ = await call.rt.db.read(events.bounds, principal.account_id)
-        cursor = after if after else newest
+        cursor = after or newest
         if resumed is not None:
             if not _NUMBER.fullmatch(resumed.strip()):
                 problem = Problem(422, "invalid_cursor", "Last-Event-ID is the number of an event.")

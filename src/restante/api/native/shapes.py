@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from restante.core import event_types
 from restante.core.events import Event
+from restante.core.messages import MessageRow
 from restante.http.answers import Answer, Headers
 
 MAX_CURSOR = 2**62
@@ -45,6 +46,54 @@ class EventQuery(msgspec.Struct):
     ] = "*"
     mailbox: Annotated[str, Meta(max_length=320, description="Only those about this mailbox.")] = ""
     limit: Annotated[int, Meta(ge=1, le=1000, description="Events of a page.")] = 100
+
+
+class Person(msgspec.Struct):
+    """A name and an address, as the header has them."""
+
+    name: str
+    address: str
+
+
+class MessageItem(msgspec.Struct, rename={"id_": "id", "from_": "from"}):
+    """A message. ``envelope_sender`` and ``recipient`` are what the other server said; the rest is in its headers."""
+
+    id_: str
+    mailbox_id: int
+    folder_id: int
+    uid: int
+    received_at: str
+    envelope_sender: str
+    recipient: str
+    from_: Person
+    to: list[Person]
+    subject: str
+    message_id: str | None
+    preview: str
+    flags: list[str]
+    attachments: int
+    size_bytes: int
+
+
+def message(row: MessageRow) -> MessageItem:
+    """A message as it is shown."""
+    return MessageItem(
+        id_=str(row.public_id),
+        mailbox_id=int(row.mailbox_id),
+        folder_id=int(row.folder_id),
+        uid=int(row.uid),
+        received_at=moment(row.received_at),
+        envelope_sender=row.envelope_sender,
+        recipient=row.envelope_recipient,
+        from_=Person(row.from_.name, row.from_.email),
+        to=[Person(one.name, one.email) for one in row.to],
+        subject=row.subject,
+        message_id=row.message_id_header,
+        preview=row.preview,
+        flags=list(row.flags),
+        attachments=row.attachments,
+        size_bytes=row.size_bytes,
+    )
 
 
 def moment(value: datetime) -> str:

@@ -5,7 +5,7 @@ is the operator (the socket belongs to the server's user).
 """
 
 from restante.server.control import Operation
-from restante.server.operations import accounts, domains, instance, mailboxes, messages, tokens, transport
+from restante.server.operations import accounts, domains, events, instance, mailboxes, messages, tokens, transport
 
 OPERATIONS: dict[str, Operation] = {
     "account.add": accounts.account_add,
@@ -23,6 +23,7 @@ OPERATIONS: dict[str, Operation] = {
     "domain.list": domains.domain_list,
     "domain.remove": domains.domain_remove,
     "domain.verify": domains.domain_verify,
+    "event.list": events.event_list,
     "export.message": transport.export_message,
     "folder.list": transport.folder_list,
     "import.begin": transport.import_begin,

@@ -7,6 +7,7 @@ from typing import Any
 from restante.core import accounts, mailboxes, tokens
 from restante.core.tokens import Token
 from restante.errors import Invalid, NotFound
+from restante.http.ownership import NATIVE
 from restante.ids import TokenId
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn, WriteConn
@@ -36,6 +37,7 @@ def _token_json(conn: ReadConn, token: Token) -> Json:
 @dataclasses.dataclass(frozen=True, slots=True)
 class _NewToken:
     dialect: str
+    account: str | None
     mailbox: str | None
     name: str
     rate_limit: int | None
@@ -44,12 +46,12 @@ class _NewToken:
 
 def _create_token(conn: WriteConn, new: _NewToken, now: datetime) -> Json:
     mailbox = None if new.mailbox is None else naming.own_mailbox(conn, new.mailbox)
-    account_id = naming.ensured_account(conn, None, now).id if mailbox is None else mailbox.account_id
+    account_id = naming.ensured_account(conn, new.account, now).id if mailbox is None else mailbox.account_id
     token, plain = tokens.create(
         conn,
         account_id,
         new.dialect,
-        "admin" if mailbox is None else "user",
+        "admin" if mailbox is None and new.account is None else "user",
         new.name,
         now,
         mailbox_id=None if mailbox is None else mailbox.id,
@@ -77,15 +79,19 @@ async def token_create(
     rt: Runtime,
     dialect: str,
     admin: bool = False,
+    account: str | None = None,
     mailbox: str | None = None,
     name: str = "",
     rate_limit: int | None = None,
     days: int | None = None,
 ) -> Json:
-    """Make a token of the operator or of a mailbox's user; the only answer that ever holds it."""
-    if admin == (mailbox is not None):
-        raise Invalid("a token is either an administrator's or a mailbox's")
-    return await rt.db.write(_create_token, _NewToken(dialect, mailbox, name, rate_limit, days), rt.clock.now())
+    """Make a token of the operator, of an account or of a mailbox's user; the only answer that ever holds it."""
+    if (admin, account is not None, mailbox is not None).count(True) != 1:
+        raise Invalid("a token is an administrator's, an account's or a mailbox's")
+    if admin and dialect == NATIVE:
+        raise Invalid("the native API has no administrator's tokens: name an account or a mailbox")
+    new = _NewToken(dialect, account, mailbox, name, rate_limit, days)
+    return await rt.db.write(_create_token, new, rt.clock.now())
 
 
 async def token_list(rt: Runtime, mailbox: str | None = None) -> Json:
