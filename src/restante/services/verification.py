@@ -20,8 +20,10 @@ from restante.ids import AccountId, MessageId
 from restante.mail import message
 from restante.runtime import Runtime
 from restante.services import retrieval, storing
-from restante.storage import index_check
+from restante.storage import engine
 from restante.storage.blobs.base import Buffer
+from restante.storage.database import IndexStep
+from restante.storage.engine import Place
 
 CONTENTS_A_STEP = 50
 MESSAGES_A_STEP = 2000
@@ -260,34 +262,31 @@ async def _check_blobs(rt: Runtime, report: Report, named: set[str]) -> None:
 async def _check_index(rt: Runtime, report: Report, repair: bool) -> AsyncIterator[int]:
     """Look twice at what seems wrong: the index may only have been ahead of, or behind, what was read first."""
     loop = asyncio.get_running_loop()
-    after: int | None = 0
+    place = Place(rt.config.data_dir, rt.config.storage.database_url)
+    after: tuple[int, ...] | None = ()
     looked = 0
     while after is not None:
         start = after
-        step = await loop.run_in_executor(rt.pool, index_check.examine, rt.config.data_dir, start, INDEX_A_STEP)
+        step = await loop.run_in_executor(rt.pool, engine.examine_index, place, start, INDEX_A_STEP)
         if step.missing or step.extra:
             await asyncio.sleep(INDEX_PAUSE_SECONDS)
-            second = await loop.run_in_executor(rt.pool, index_check.examine, rt.config.data_dir, start, INDEX_A_STEP)
+            second = await loop.run_in_executor(rt.pool, engine.examine_index, place, start, INDEX_A_STEP)
             await _note_index(rt, report, step, second, repair)
         after = step.last
         looked += INDEX_A_STEP
         yield looked
 
 
-async def _note_index(
-    rt: Runtime, report: Report, first: index_check.Step, second: index_check.Step, repair: bool
-) -> None:
-    missing: dict[int, list[MessageId]] = {}
+async def _note_index(rt: Runtime, report: Report, first: IndexStep, second: IndexStep, repair: bool) -> None:
+    wrong: dict[int, list[MessageId]] = {}
     for account_id, message_id in sorted(set(first.missing) & set(second.missing)):
-        missing.setdefault(account_id, []).append(MessageId(message_id))
+        wrong.setdefault(account_id, []).append(MessageId(message_id))
         report.add("index_missing", account_id, f"message {message_id} is not in the search index", repaired=repair)
-    extra = sorted(set(first.extra) & set(second.extra))
-    for message_id in extra:
+    for account_id, message_id in sorted(set(first.extra) & set(second.extra)):
+        wrong.setdefault(account_id, []).append(MessageId(message_id))
         what = f"the search index holds message {message_id}, which is not there"
-        report.add("index_extra", 0, what, repaired=repair)
+        report.add("index_extra", account_id, what, repaired=repair)
     if not repair:
         return
-    if extra:
-        missing.setdefault(0, []).extend(MessageId(one) for one in extra)
-    for account_id, ids in missing.items():
+    for account_id, ids in wrong.items():
         await rt.db.write(verification.queue_for_index, AccountId(account_id), ids)

@@ -113,6 +113,15 @@ class Readers(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class IndexStep:
+    """What a comparison of some messages with the search index found; ``last`` is where to go on, None at the end."""
+
+    last: tuple[int, ...] | None
+    missing: tuple[tuple[int, int], ...]  # (account, message)
+    extra: tuple[tuple[int, int], ...]  # the account is 0 where the index does not name it
+
+
 class Timed:
     """Logs a function that took too long, by name."""
 

@@ -4,10 +4,11 @@ Engines are loaded only where they are used.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from restante.storage.database import Commits, Readers
+from restante.storage.database import Commits, IndexStep, Readers
 
 
 class Place(NamedTuple):
@@ -66,6 +67,19 @@ def catch_up_index(place: Place) -> None:
         from restante.storage import indexer
 
         indexer.catch_up(place.data_dir)
+
+
+def examine_index(place: Place, after: Sequence[int], limit: int) -> IndexStep:
+    """Compare the next part of the messages with the index; ``after`` is the last step's end, empty at the start."""
+    if place.url:
+        from restante.storage.postgres import connection
+        from restante.storage.postgres import index_check as postgres_index_check
+
+        with connection.telling(place.url):
+            return postgres_index_check.examine(place.url, after, limit)
+    from restante.storage import index_check
+
+    return index_check.examine(place.data_dir, after, limit)
 
 
 def open_commits(place: Place) -> Commits:

@@ -1,30 +1,22 @@
-"""Whether the search index holds every message and nothing else, looked at in short steps beside a working indexer.
+"""Whether the search index of a SQLite store holds every message and nothing else, looked at in short steps.
 
-A message in the queue beyond the index's watermark counts as indexed, and so does one that a rebuild has still to
-reach. Main file and index are read one after the other, so what seems wrong may only be younger than the other file:
-callers look twice. An index that is about to be made anew is not compared.
+It runs beside a working indexer. A message in the queue beyond the index's watermark counts as indexed, and so does one
+that a rebuild has still to reach. Main file and index are read one after the other, so what seems wrong may only be
+younger than the other file: callers look twice. An index that is about to be made anew is not compared.
 """
 
 import contextlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from restante.storage.database import IndexStep
+
 MAIN = "restante.db"
 INDEX = "index.db"
 BUSY_MILLISECONDS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one step found; ``last`` is the id to go on after, None at the end."""
-
-    last: int | None
-    missing: tuple[tuple[int, int], ...]  # (account, message)
-    extra: tuple[int, ...]
 
 
 @contextlib.contextmanager
@@ -41,26 +33,27 @@ def _opened(data_dir: Path) -> Iterator[apsw.Connection]:
         conn.close(True)
 
 
-def examine(data_dir: Path, after: int, limit: int) -> Step:
+def examine(data_dir: Path, after: Sequence[int], limit: int) -> IndexStep:
     """Look at the next ``limit`` messages and at the index's documents of the same ids."""
+    start = after[0] if after else 0
     with _opened(data_dir) as conn:
-        rows = _numbers(conn, "SELECT id, account_id FROM messages WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        rows = _numbers(conn, "SELECT id, account_id FROM messages WHERE id > ? ORDER BY id LIMIT ?", (start, limit))
         end = rows[-1][0] if len(rows) == limit else 1 << 62
         documents = "SELECT id FROM search.fts_docsize WHERE id > ? AND id <= ?"
-        indexed = {row[0] for row in _numbers(conn, documents, (after, end))}
+        indexed = {row[0] for row in _numbers(conn, documents, (start, end))}
         (unreached,), (watermark,) = _numbers(
             conn, "SELECT value FROM search.state WHERE key IN ('rebuilt', 'watermark') ORDER BY key", ()
         )
         if _is_rebuild_due(conn, watermark):
-            return Step(None, (), ())
+            return IndexStep(None, (), ())
         waiting = _numbers(conn, "SELECT message_id FROM index_queue WHERE id > ?", (watermark,))
         queued = {row[0] for row in waiting}
     there = {row[0] for row in rows}
     missing = [
         (account_id, one) for one, account_id in rows if one not in queued and one > unreached and one not in indexed
     ]
-    extra = [one for one in sorted(indexed) if one not in there and one not in queued]
-    return Step(end if len(rows) == limit else None, tuple(missing), tuple(extra))
+    extra = [(0, one) for one in sorted(indexed) if one not in there and one not in queued]
+    return IndexStep((end,) if len(rows) == limit else None, tuple(missing), tuple(extra))
 
 
 def _is_rebuild_due(conn: apsw.Connection, watermark: int) -> bool:
