@@ -38,6 +38,7 @@ class MemoryBackend:
     """Domain example.test with alice (and her alias sales) and bob; keeps the messages it was given."""
 
     messages: list[tuple[Envelope, Source, bytes]] = field(default_factory=list)
+    submitted: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     failure: Exception | None = None  # what ``receive`` raises
     bugs: int = 0  # how often ``bug@example.test`` was asked for, which fails as a bug would
 
@@ -70,8 +71,15 @@ class MemoryBackend:
             raise errors.Unauthenticated("no")
         return ALICE
 
-    async def may_send(self, principal: Principal, sender: str) -> bool:
-        return sender in ("alice@example.test", "sales@example.test")
+    async def submit(
+        self, principal: Principal, sender: str, recipients: tuple[str, ...], source: Source, raw: Buffer
+    ) -> Receipt:
+        self.submitted.append((sender, recipients))
+        return await self.receive(Envelope(sender, ()), source, raw)
+
+    async def require_sender(self, principal: Principal, sender: str) -> None:
+        if sender not in ("alice@example.test", "sales@example.test"):
+            raise errors.Forbidden("not yours", code="sender_not_authorized")
 
 
 class ManualLoop:

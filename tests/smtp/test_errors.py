@@ -15,6 +15,8 @@ def _make(kind: type[errors.RestanteError], code: str | None = None) -> errors.R
         return kind("m", retry_after_seconds=1, code=code)
     if issubclass(kind, errors.RemoteUnavailable):
         return kind("m", host="h", code=code)
+    if issubclass(kind, errors.SendFailed):
+        return kind("m", submission="7a9b")
     return kind("m", code=code)
 
 
@@ -48,7 +50,7 @@ def test_every_error_has_a_reply(kind: type[errors.RestanteError], stage: Stage)
         (errors.Unauthenticated, None, "login", "535 5.7.8"),
         (errors.RateLimited, None, "login", "454 4.7.0"),
         (errors.Unavailable, None, "login", "454 4.7.0"),
-        (errors.Forbidden, "sender_not_allowed", "sender", "553 5.7.1"),
+        (errors.Forbidden, "sender_not_authorized", "sender", "553 5.7.1"),
     ],
 )
 def test_known_errors(kind: type[errors.RestanteError], code: str | None, stage: Stage, expected: str) -> None:

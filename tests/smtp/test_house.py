@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import pytest
 
 from restante.core import accounts, domains, folders, mailboxes, messages
+from restante.core import submission as core
 from restante.core.mailboxes import Mailbox
+from restante.core.submission import Query, Recipient, Submission
 from restante.net import certificates
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn
@@ -121,18 +123,17 @@ RECIPIENTS = {
 }
 
 
-@pytest.mark.parametrize("login", [None, "ann@red.test", "eve@blue.test"])
-async def test_only_our_own_mailboxes_take_mail(site: Site, login: str | None) -> None:
-    """The relay matrix: the answer to a recipient depends on neither the login nor the sender."""
-    client = await connect(site.submission if login else site.reception, login)
-    for sender in (login,) if login else ("", "x@elsewhere.test", "ann@red.test", "ceo@peer.test"):
+async def test_only_our_own_mailboxes_take_mail(site: Site) -> None:
+    """The relay matrix: the answer to a recipient does not depend on the sender."""
+    client = await connect(site.reception)
+    for sender in ("", "x@elsewhere.test", "ann@red.test", "ceo@peer.test"):
         assert (await client.say(f"MAIL FROM:<{sender}> SIZE=1000")).startswith("250 ")
         for recipient, expected in RECIPIENTS.items():
             answer = await client.say(f"RCPT TO:<{recipient}>")
             assert answer.startswith(expected), recipient
             if expected.startswith("5"):  # refusals are counted
                 await client.quit()
-                client = await connect(site.submission if login else site.reception, login)
+                client = await connect(site.reception)
                 assert (await client.say(f"MAIL FROM:<{sender}> SIZE=1000")).startswith("250 ")
         assert (await client.say("RSET")).startswith("250 ")
     await client.quit()
@@ -163,8 +164,8 @@ async def test_a_bare_postmaster_is_the_operator(site: Site) -> None:
         ("ann@red.test", "", "250 2.1.0"),
         ("ann@red.test", "bob@red.test", "553 5.7.1"),
         ("ann@red.test", "nobody@red.test", "553 5.7.1"),
-        ("ann@red.test", "eve@blue.test", "553 5.7.1"),
-        ("ann@red.test", "x@elsewhere.test", "553 5.7.1"),
+        ("ann@red.test", "eve@blue.test", "550 5.7.1"),
+        ("ann@red.test", "x@elsewhere.test", "550 5.7.1"),
         ("eve@blue.test", "anything@blue.test", "250 2.1.0"),
         ("eve@blue.test", "ceo@peer.test", "553 5.7.1"),
         ("full@red.test", "full@red.test", "250 2.1.0"),
@@ -197,6 +198,16 @@ async def _received(site: Site) -> bytes:
     return await retrieval.raw(site.rt, site.ann.account_id, row.id)
 
 
+async def submitted(site: Site) -> tuple[Submission, list[Recipient], bytes]:
+    """The newest submission of red, its recipients and its bytes."""
+    account_id = site.ann.account_id
+    page = await site.rt.db.read(core.list_page, account_id, Query(source="smtp"))
+    newest = page.items[0]
+    assert newest.content_id is not None
+    content = await retrieval.content(site.rt, account_id, newest.content_id)
+    return newest, await site.rt.db.read(core.list_recipients, account_id, [newest.id]), bytes(content.raw)
+
+
 async def test_smtplib_over_tls(site: Site) -> None:
     message = b"Subject: x\r\n\r\none\r\n.\r\n..two\r\n" + b"long " * 500 + b"\r\n"
 
@@ -207,10 +218,104 @@ async def test_smtplib_over_tls(site: Site) -> None:
             return client.sendmail("ann@red.test", ["sales@red.test"], message)
 
     assert await asyncio.to_thread(send) == {}
-    raw = await _received(site)
+    _, _, raw = await submitted(site)
     assert raw.endswith(b"\r\n" + message)
     assert b"with ESMTPSA (TLSv1." in re.sub(rb"\r\n[ \t]+", b" ", raw)
-    assert raw.startswith(b"Return-Path: <ann@red.test>\r\nDelivered-To: ann@red.test\r\nReceived: from ")
+    assert raw.startswith(b"Received: from ")
+
+
+async def say_message(client: Client, sender: str, recipients: tuple[str, ...], message: str) -> str:
+    assert (await client.say(f"MAIL FROM:<{sender}>")).startswith("250 ")
+    for recipient in recipients:
+        assert (await client.say(f"RCPT TO:<{recipient}>")).startswith("250 ")
+    assert (await client.say("DATA")).startswith("354 ")
+    return await client.say(message.replace("\n", "\r\n") + "\r\n.")
+
+
+async def test_a_submitted_message_becomes_rows_and_a_copy(site: Site) -> None:
+    client = await connect(site.submission, "ann@red.test")
+    message = (
+        "Return-Path: <x@y>\nBcc: secret@elsewhere.test,\n more@elsewhere.test\nFrom: Sales <sales@red.test>\n"
+        "To: X <x@elsewhere.test>\nCc: bob@red.test\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\nX-Bcc: stays\n\n"
+        "Bcc: stays too"
+    )
+    recipients = ("x@Elsewhere.test", "bob@red.test", "Secret@elsewhere.test", "X@elsewhere.test")
+    answer = await say_message(client, "ann@red.test", recipients, message)
+    newest, rows, raw = await submitted(site)
+    assert answer == f"250 2.0.0 Kept as {newest.queue_id}"
+    assert (newest.source, newest.status, newest.sender, newest.envelope_sender) == (
+        "smtp", "submitted", "sales@red.test", "ann@red.test",
+    )  # fmt: skip
+    assert newest.subject == "Grüße"
+    assert [(row.kind, row.address) for row in rows] == [
+        ("to", "x@elsewhere.test"), ("cc", "bob@red.test"), ("bcc", "Secret@elsewhere.test"),
+    ]  # fmt: skip
+    header, _, body = raw.partition(b"\r\n\r\n")
+    names = [line.partition(b":")[0] for line in header.split(b"\r\n") if not line.startswith((b" ", b"\t"))]
+    assert names == [b"Received", b"Date", b"Message-ID", b"From", b"To", b"Cc", b"Subject", b"X-Bcc"]
+    assert f"Message-ID: <{newest.public_id}@red.test>".encode() in header
+    assert newest.message_id_header == f"<{newest.public_id}@red.test>"
+    assert str(newest.queue_id).encode() in header
+    assert body == b"Bcc: stays too\r\n"
+    folder = await site.rt.db.read(folders.get_folder, site.ann.account_id, site.ann.id, "Sent")
+    (copy,) = await site.rt.db.read(messages.list_page, site.ann.account_id, folder.id, limit=9)
+    assert (copy.subject, copy.flags) == ("Grüße", ("\\Seen",))
+    await client.quit()
+
+
+async def test_what_is_there_stays(site: Site) -> None:
+    client = await connect(site.submission, "ann@red.test")
+    header = "From: ann@red.test\nDate: Sat, 21 Nov 2026 10:00:00 +0000\nMessage-ID: <mine@red.test>\n"
+    assert (await say_message(client, "", ("x@elsewhere.test",), header + "\ntext")).startswith("250 ")
+    newest, _, raw = await submitted(site)
+    assert (newest.envelope_sender, newest.sender) == ("", "ann@red.test")
+    assert newest.message_id_header == "<mine@red.test>"
+    assert raw.endswith(header.replace("\n", "\r\n").encode() + b"\r\ntext\r\n")
+    assert raw.lower().count(b"\r\nmessage-id:") == 1
+    await client.quit()
+
+
+async def test_a_message_without_a_header_gets_one(site: Site) -> None:
+    client = await connect(site.submission, "ann@red.test")
+    assert (await say_message(client, "ann@red.test", ("x@elsewhere.test",), "no header at all")).startswith("250 ")
+    _, _, raw = await submitted(site)
+    header, _, body = raw.partition(b"\r\n\r\n")
+    assert b"\r\nFrom: ann@red.test\r\n" in header
+    assert body == b"no header at all\r\n"
+    await client.quit()
+
+
+@pytest.mark.parametrize(
+    ("sender", "header", "expected"),
+    [
+        ("ann@red.test", "From: bob@red.test", "553 5.7.1"),
+        ("ann@red.test", "From: ann@red.test, bob@red.test", "553 5.7.1"),
+        ("ann@red.test", "From: x@elsewhere.test", "550 5.7.1"),
+        ("ann@red.test", "From: eve@blue.test", "550 5.7.1"),
+        ("ann@red.test", "From: ann@red.test\nFrom: x@elsewhere.test", "550 5.6.0"),
+        ("ann@red.test", "From : x@elsewhere.test", "550 5.7.1"),
+        ("ann@red.test", "From: nobody", "550 5.6.0"),
+        ("ann@red.test", "From:", "550 5.6.0"),
+        ("ann@red.test", "From: " + ", ".join(f"a{number}@red.test" for number in range(11)), "550 5.6.0"),
+        ("", "Subject: who?", "550 5.6.0"),
+    ],
+)
+async def test_from_is_an_address_of_the_login_too(site: Site, sender: str, header: str, expected: str) -> None:
+    client = await connect(site.submission, "ann@red.test")
+    assert (await say_message(client, sender, ("x@elsewhere.test",), header + "\n\ntext")).startswith(expected)
+    page = await site.rt.db.read(core.list_page, site.ann.account_id, Query())
+    assert page.total == 0
+    await client.quit()
+
+
+async def test_a_domain_that_lost_its_approval_sends_no_more(site: Site) -> None:
+    client = await connect(site.submission, "ann@red.test")
+    assert (await client.say("MAIL FROM:<ann@red.test>")).startswith("250 ")
+    assert (await client.say("RCPT TO:<x@elsewhere.test>")).startswith("250 ")
+    await site.rt.db.write(accounts.suspend, site.ann.account_id, site.rt.clock.now())
+    assert (await client.say("DATA")).startswith("354 ")
+    assert (await client.say("From: ann@red.test\r\n\r\nx\r\n.")).startswith("550 5.7.1")
+    await client.quit()
 
 
 @pytest.mark.skipif(shutil.which("swaks") is None, reason="swaks is not installed")

@@ -330,8 +330,10 @@ async def test_submission_needs_a_login_and_its_own_sender(opened: Open, backend
         S: 553 5.7.1
         C: MAIL FROM:<sales@example.test> AUTH=<>
         S: 250 2.1.0
+        C: RCPT TO:<x@[127.0.0.1]>
+        S: 553 5.1.3
         C: RCPT TO:<x@elsewhere.test>
-        S: 550 5.7.1 relaying denied
+        S: 250 2.1.5
         C: RCPT TO:<bob@example.test>
         S: 250 2.1.5
         C: DATA
@@ -346,6 +348,7 @@ async def test_submission_needs_a_login_and_its_own_sender(opened: Open, backend
         S: EOF
         """,
     )
+    assert backend.submitted == [("sales@example.test", ("x@elsewhere.test", "bob@example.test"))]
     assert backend.messages[0][1].login == "alice@example.test"
     assert backend.messages[0][1].protocol == "ESMTPA"
 

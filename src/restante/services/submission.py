@@ -5,31 +5,40 @@ except that a message which only this server's trouble kept out leaves a submiss
 """
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import replace
-from datetime import timedelta
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from restante import ids, log
 from restante.core import access, idempotency
 from restante.core import submission as core
-from restante.core.access import Principal
+from restante.core.access import Principal, Sender
 from restante.core.idempotency import Once
 from restante.core.jobs import Job
 from restante.core.submission import NewRecipient, NewSubmission, RecipientKind, Submission
 from restante.errors import Invalid, RestanteError, SendFailed, TooLarge, Unavailable
 from restante.ids import AccountId, SubmissionId
 from restante.mail import address as addresses
-from restante.mail import compose, serialize
+from restante.mail import compose, headers, serialize, structure, threads
 from restante.mail.address import Address
 from restante.mail.compose import Draft
 from restante.mail.structure import Buffer
 from restante.runtime import Runtime
+from restante.schema.connections import ReadConn
 from restante.services import storing
+from restante.services.reception import Source
 
 SWEEP_ROWS = 500
+MAX_SENDERS = 10  # addresses of From in a message from a mail program
 KEEP_BYTES = timedelta(days=30)  # so long a message may be sent again, and a late report be matched with it
 _COMPOSED_OFF_LOOP = 64 * 1024  # characters and bytes of a draft
+
+_FROM = re.compile(rb"^from[ \t]*:", re.IGNORECASE | re.MULTILINE)  # also as no parser but some reader may take it
+_PRIVATE = re.compile(
+    rb"^(?:bcc|resent-bcc|return-path)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*", re.IGNORECASE | re.MULTILINE
+)
 
 _log = log.logger(__name__)
 
@@ -66,6 +75,119 @@ async def send(
         size_bytes=len(raw),
     )
     return await _accept(rt, sender.account_id, new, raw, once)
+
+
+async def take(
+    rt: Runtime, principal: Principal, envelope_sender: str, recipients: Sequence[str], source: Source, raw: Buffer
+) -> Submission:
+    """Accept a message that a user's mail program made, with what a submission server adds (RFC 6409 §8).
+
+    That is Received, and From, Date and Message-ID where they are missing; Bcc and Return-Path are taken out. Every
+    address of From must be one that the principal may send as. Errors: Invalid ``bad_from``, ``invalid_address``;
+    Forbidden ``domain_not_allowed``, ``sender_not_authorized``; TooLarge; Unavailable.
+    """
+    loop, now = asyncio.get_running_loop(), rt.clock.now()
+    found = _read_header(raw, envelope_sender)
+    senders = await rt.db.read(_require_senders, principal, found.senders)
+    public_id, queue_id = ids.new_uuid(), ids.new_queue_id()
+    message_id = found.message_id or f"<{public_id}@{senders[0].domain}>"
+    lines = [_received(source, queue_id, now), *_missing(found, envelope_sender, message_id, now)]
+    if len(raw) <= storing.OFF_LOOP_BYTES:
+        finished = _rebuilt(lines, raw, found.body_start)
+    else:
+        finished = await loop.run_in_executor(rt.pool, _rebuilt, lines, raw, found.body_start)
+    new = NewSubmission(
+        public_id=public_id,
+        queue_id=queue_id,
+        return_token=ids.new_return_token(),
+        source="smtp",
+        principal=principal,
+        sender=senders[0].address,
+        envelope_sender=envelope_sender,
+        recipients=_named(recipients, found),
+        subject=found.subject,
+        message_id_header=message_id,
+        size_bytes=len(finished),
+    )
+    return await _accept(rt, senders[0].account_id, new, finished)
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What the header of a submitted message says; ``names`` are the fields that it has, in lower case."""
+
+    names: frozenset[bytes]
+    senders: tuple[str, ...]
+    to: frozenset[str]
+    cc: frozenset[str]
+    message_id: str | None
+    subject: str
+    body_start: int
+
+
+def _read_header(raw: Buffer, envelope_sender: str) -> _Header:
+    fields, body_start = structure.read_header(raw, 0, len(raw))
+    block = raw[:body_start]
+    values: dict[bytes, bytes] = {}
+    for name, value in fields:
+        values.setdefault(name.lower(), value)
+    froms = len(_FROM.findall(block))
+    senders = tuple(one.email for one in addresses.parse(values[b"from"])) if b"from" in values else (envelope_sender,)
+    is_one = froms == (b"from" in values) and 0 < len(senders) <= MAX_SENDERS
+    if not is_one or any("@" not in one for one in senders):
+        raise Invalid("The message needs one From field with addresses.", code="bad_from")
+    if body_start > headers.MAX_HEADER_BYTES:
+        raise TooLarge("The header is too large.")
+    return _Header(
+        names=frozenset(values),
+        senders=senders,
+        to=_listed(values.get(b"to")),
+        cc=_listed(values.get(b"cc")),
+        message_id=threads.message_id(values.get(b"message-id")),
+        subject=headers.decode(values.get(b"subject", b""))[: storing.MAX_SUBJECT],
+        body_start=body_start,
+    )
+
+
+def _listed(value: bytes | None) -> frozenset[str]:
+    return frozenset(one.email.lower() for one in addresses.parse(value)) if value else frozenset()
+
+
+def _require_senders(conn: ReadConn, principal: Principal, named: tuple[str, ...]) -> list[Sender]:
+    return [access.require_sender(conn, principal, one) for one in named]
+
+
+def _named(recipients: Sequence[str], found: _Header) -> tuple[NewRecipient, ...]:
+    """Each recipient once, of the kind that the header shows it to be."""
+    kept: dict[str, NewRecipient] = {}
+    for address in recipients:
+        shown = address.lower()
+        kind: RecipientKind = "to" if shown in found.to else "cc" if shown in found.cc else "bcc"
+        kept.setdefault(addresses.normalise(address), recipient(kind, address))
+    return tuple(kept.values())
+
+
+def _received(source: Source, queue_id: str, now: datetime) -> bytes:
+    protocol = f"{source.protocol} ({source.tls})" if source.tls else source.protocol
+    value = f"from {source.helo} ([{source.peer}]) by {source.hostname} with {protocol} id {queue_id}"
+    return serialize.trace_header("Received", f"{value}; {serialize.date(now)}")
+
+
+def _missing(found: _Header, sender: str, message_id: str, now: datetime) -> Iterator[bytes]:
+    """The fields that every message has (RFC 5322 §3.6) and this one lacks."""
+    if b"from" not in found.names:
+        yield serialize.addresses("From", (Address("", sender),), "from")
+    if b"date" not in found.names:
+        yield serialize.structured("Date", [serialize.date(now)])
+    if b"message-id" not in found.names:
+        yield serialize.structured("Message-ID", [message_id])
+
+
+def _rebuilt(lines: Iterable[bytes], raw: Buffer, body_start: int) -> bytes:
+    """The message with lines in front, and without the fields that nobody else shall see."""
+    block = _PRIVATE.sub(b"", raw[:body_start])
+    has_end = block.endswith(b"\r\n\r\n") or block == b"\r\n"  # else there was no header, or nothing behind it
+    return b"".join((*lines, block, b"" if has_end else b"\r\n", raw[body_start:]))
 
 
 async def _accept(

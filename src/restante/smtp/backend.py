@@ -1,4 +1,4 @@
-"""What an SMTP session needs of the rest of the house: four calls and the values that go with them."""
+"""What an SMTP session needs of the rest of the house: a few calls and the values that go with them."""
 
 from typing import Protocol
 
@@ -23,8 +23,14 @@ class Backend(Protocol):
         """Who these credentials belong to."""
         ...
 
-    async def may_send(self, principal: Principal, sender: str) -> bool:
-        """Whether a login may use this sender address."""
+    async def submit(
+        self, principal: Principal, sender: str, recipients: tuple[str, ...], source: Source, raw: Buffer
+    ) -> Receipt:
+        """Accept a user's message for sending; otherwise as ``receive``."""
+        ...
+
+    async def require_sender(self, principal: Principal, sender: str) -> None:
+        """Let a login use this sender address, or raise Forbidden."""
         ...
 
 

@@ -24,7 +24,9 @@ _BY_CODE: Mapping[str, Reply] = {
     "loop": Reply(554, "5.4.6", "The message is looping"),
     "bare_newline": Reply(550, "5.6.0", "Bare CR or LF in the message"),
     "storage_full": Reply(452, "4.3.1", "Not enough room now, try again later"),
-    "sender_not_allowed": Reply(553, "5.7.1", "The sender is not an address of this login"),
+    "domain_not_allowed": Reply(550, "5.7.1", "The sender's domain is not allowed here"),
+    "sender_not_authorized": Reply(553, "5.7.1", "The sender is not an address of this login"),
+    "bad_from": Reply(550, "5.6.0", "The message needs one From field with addresses"),
 }
 
 _RECIPIENT: Mapping[type[errors.RestanteError], Reply] = {
@@ -45,7 +47,7 @@ _RECIPIENT: Mapping[type[errors.RestanteError], Reply] = {
 _SENDER: Mapping[type[errors.RestanteError], Reply] = {
     **_RECIPIENT,
     errors.Invalid: Reply(553, "5.1.7", "That is not a sender address we can use"),
-    errors.NotFound: _BY_CODE["sender_not_allowed"],
+    errors.NotFound: _BY_CODE["sender_not_authorized"],
 }
 
 _MESSAGE: Mapping[type[errors.RestanteError], Reply] = {

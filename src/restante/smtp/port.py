@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from restante.config import SmtpLimits
 from restante.core.access import Principal
-from restante.smtp.backend import Backend
+from restante.core.routing import Route
+from restante.smtp.backend import Backend, Buffer, Receipt, Source
 from restante.storage import spool
 from restante.wire import sasl, smtp
 
 if TYPE_CHECKING:
     from restante.smtp.connection import Connection
+    from restante.smtp.transaction import Transaction
 
 HANDSHAKE_TIMEOUT_SECONDS = 30.0
 MIN_SPOOL_MEMORY = 4096
@@ -72,7 +74,17 @@ class Policy(Protocol):
         ...
 
     async def check_sender(self, backend: Backend, principal: Principal | None, sender: str) -> None:
-        """Let the sender pass, or raise Forbidden(code="sender_not_allowed")."""
+        """Let the sender pass, or raise Forbidden."""
+        ...
+
+    async def route(self, backend: Backend, address: str, size_bytes: int) -> tuple[Route, ...]:
+        """Let a recipient pass and say which mailboxes it is, where that is known now; or raise."""
+        ...
+
+    async def keep(
+        self, backend: Backend, principal: Principal | None, transaction: "Transaction", source: Source, raw: Buffer
+    ) -> Receipt:
+        """Keep a message for its recipients; returns only when it is durably stored."""
         ...
 
 

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from restante.core import routing
+from restante.core import access, routing
 from restante.core.access import Principal
 from restante.core.routing import Route
 from restante.errors import Forbidden
-from restante.services import authentication, reception
-from restante.smtp import submission
+from restante.services import authentication, reception, submission
 from restante.smtp.backend import Backend, Envelope, Receipt, Source
 from restante.storage.spool import Buffer
 
 if TYPE_CHECKING:
     from restante.runtime import Runtime
+    from restante.smtp.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,16 @@ class Reception:
 
     async def check_sender(self, backend: Backend, principal: Principal | None, sender: str) -> None:
         """Every sender may try."""
+
+    async def route(self, backend: Backend, address: str, size_bytes: int) -> tuple[Route, ...]:
+        """Take the addresses of our own mailboxes."""
+        return await backend.route(address, size_bytes)
+
+    async def keep(
+        self, backend: Backend, principal: Principal | None, transaction: "Transaction", source: Source, raw: Buffer
+    ) -> Receipt:
+        """Deliver it."""
+        return await backend.receive(transaction.envelope(), source, raw)
 
 
 class House:
@@ -48,5 +58,11 @@ class House:
     async def login(self, username: str, password: str, peer: str) -> Principal:
         return await authentication.login(self._rt, username, password, peer)
 
-    async def may_send(self, principal: Principal, sender: str) -> bool:
-        return await self._rt.db.read(submission.may_send, principal, sender)
+    async def submit(
+        self, principal: Principal, sender: str, recipients: tuple[str, ...], source: Source, raw: Buffer
+    ) -> Receipt:
+        done = await submission.take(self._rt, principal, sender, recipients, source, raw)
+        return Receipt(done.queue_id or "", ())
+
+    async def require_sender(self, principal: Principal, sender: str) -> None:
+        await self._rt.db.read(access.require_sender, principal, sender)

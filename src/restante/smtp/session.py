@@ -285,7 +285,7 @@ class Session(Connection):
             raise ProtocolError(*_NO_TRANSACTION)
         if transaction.is_receiving:
             raise ProtocolError(*_IN_MESSAGE)
-        if transaction.recipients >= self._port.limits.max_recipients:
+        if len(transaction.addresses) >= self._port.limits.max_recipients:
             # RFC 5321 §4.5.3.1.10: the client sends the rest in another transaction; this is no misbehaviour.
             self._out.append(smtp.reply(452, "4.5.3", "Too many recipients"))
             return
@@ -298,7 +298,7 @@ class Session(Connection):
     async def _route(self, transaction: Transaction, address: str) -> None:
         counters = self._port.counters
         try:
-            routes = await self._port.backend.route(address, transaction.mail.size_bytes)
+            routes = await self._port.policy.route(self._port.backend, address, transaction.mail.size_bytes)
         except Exception as error:  # noqa: BLE001 - the map decides
             self._report(error)
             reply = reply_for(error, "recipient")
@@ -312,7 +312,7 @@ class Session(Connection):
         else:
             counters.recipients_accepted += 1
             transaction.routes += routes
-            transaction.recipients += 1
+            transaction.addresses.append(address)
             self._out.append(_RECIPIENT_OK)
 
     # --- the message ------------------------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ class Session(Connection):
             raise ProtocolError(*_NO_TRANSACTION)
         if transaction.is_receiving:
             raise ProtocolError(*_IN_MESSAGE)
-        if not transaction.recipients:
+        if not transaction.addresses:
             raise ProtocolError(*_NO_RECIPIENT)
         transaction.start(self._port.loop.time())
         self._decoder = smtp.DataDecoder()
@@ -358,7 +358,7 @@ class Session(Connection):
         self._chunk_left, self._chunk_last = size, is_last
         if transaction is None:
             self._chunk_fault = _NO_TRANSACTION
-        elif not transaction.recipients:
+        elif not transaction.addresses:
             self._chunk_fault = _NO_RECIPIENT
         elif size + transaction.size_bytes > self._port.limits.max_message_bytes:
             self._chunk_fault = _TOO_LARGE
@@ -417,7 +417,7 @@ class Session(Connection):
     async def _receive(self, transaction: Transaction, raw: Buffer) -> None:
         source = self._source(transaction)
         try:
-            receipt = await self._port.backend.receive(transaction.envelope(), source, raw)
+            receipt = await self._port.policy.keep(self._port.backend, self._principal, transaction, source, raw)
         except Exception as error:  # noqa: BLE001 - the map decides
             self._report(error)
             reply = reply_for(error, "message")

@@ -13,7 +13,7 @@ DRAIN_BYTES = 16 * 1024 * 1024  # how much of a refused message is read away bef
 class Transaction:
     """The envelope, then the message as it arrives; ``fault`` is why it will be refused once it is all here."""
 
-    __slots__ = ("_checker", "_port", "_spool", "fault", "mail", "recipients", "routes", "size_bytes", "started_at")
+    __slots__ = ("_checker", "_port", "_spool", "addresses", "fault", "mail", "routes", "size_bytes", "started_at")
 
     def __init__(self, port: Port, mail: smtp.Mail) -> None:
         self._port = port
@@ -21,7 +21,7 @@ class Transaction:
         self._checker = smtp.ChunkChecker()
         self.mail = mail
         self.routes: list[Route] = []
-        self.recipients = 0
+        self.addresses: list[str] = []
         self.fault: errors.RestanteError | None = None
         self.size_bytes = 0
         self.started_at = 0.0
