@@ -82,11 +82,11 @@ def test_core_functions_take_a_connection_and_then_the_account() -> None:
 WITHOUT_ACCOUNT = {
     # from a credential, a login name or an envelope address to its account
     "access.authenticate_token",
+    "mailboxes.find_exact",
     "mailboxes.find_login",
     "mailboxes.targets",
     "routing.postmaster",
     "routing.resolve",
-    "tokens.find_by_plain",
     "tokens.find_held",
     # refusals know only the domain that they were for
     "statistics.record_rejected",
@@ -103,6 +103,7 @@ WITHOUT_ACCOUNT = {
     "domains.find_by_name",
     "domains.list_all",
     "domains.list_expired",
+    "domains.list_page",
     "domains.list_pending",
     "domains.list_proved",
     "domains.list_unproved",
@@ -116,9 +117,12 @@ WITHOUT_ACCOUNT = {
     "mailboxes.list_admins",
     "submission.list_releasable",
     "mailboxes.list_all",
+    "mailboxes.list_page",
+    "permissions.list_page",
     "removal.list_accounts",
     "removal.list_mailboxes",
     "statistics.find_uncounted",
+    "tokens.find_by_id",
     "tokens.list_all",
     "verification.count_all",
 }

@@ -110,11 +110,6 @@ def test_owner_sees_the_account_only(conn: WriteConn, red: Tenant, blue: Tenant)
     assert access.require_mailbox(conn, owner, "ann@red.example") == red.mailbox
     with pytest.raises(Forbidden):
         access.require_mailbox(conn, owner, "ann@blue.example")
-    access.require_account(owner, red.account.id)
-    access.require_account(OPERATOR, red.account.id)
-    for principal, account_id in ((owner, blue.account.id), (_user(red), red.account.id)):
-        with pytest.raises(Forbidden):
-            access.require_account(principal, account_id)
 
 
 def test_domains_by_permission(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> None:
@@ -131,3 +126,83 @@ def test_domains_by_permission(conn: WriteConn, red: Tenant, blue: Tenant, now: 
     assert access.require_domain(conn, _owner(red), "red.example", "manage_domains") == red.domain
     with pytest.raises(Forbidden):
         access.require_domain(conn, _owner(red), "blue.example", "manage_domains")
+
+
+def test_users_are_administered_by_grant(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> None:
+    bob = mailboxes.create(conn, red.account.id, "bob@red.example", now)
+    boss = mailboxes.create(conn, red.account.id, "boss@red.example", now, role="admin")
+    mailboxes.add_alias(conn, red.account.id, "sales@red.example", bob.id, now)
+    user = _user(red)
+    for address in ("bob@red.example", "ann@red.example", "ann@blue.example", "nobody@red.example", ""):
+        with pytest.raises(Forbidden):
+            access.require_user(conn, user, address)
+    permissions.grant_bulk(conn, red.account.id, red.mailbox.id, red.domain.id, ["manage_users"], now)
+    assert access.require_user(conn, user, "BOB@red.example") == bob
+    assert access.require_user(conn, _owner(red), "bob@red.example") == bob
+    for address in (boss.address, "sales@red.example", "ann@blue.example", "nobody@red.example"):
+        for principal in (user, _owner(red)):
+            with pytest.raises(Forbidden):
+                access.require_user(conn, principal, address)
+    assert access.require_user(conn, OPERATOR, boss.address) == boss
+    for address in ("sales@red.example", "nobody@red.example", "7"):
+        with pytest.raises(NotFound) as caught:
+            access.require_user(conn, OPERATOR, address)
+        assert caught.value.code == "user_not_found"
+
+
+def test_domains_that_a_principal_holds_a_permission_over(
+    conn: WriteConn, red: Tenant, blue: Tenant, now: datetime
+) -> None:
+    assert access.list_domain_ids(conn, OPERATOR, "manage_users") is None
+    assert access.list_domain_ids(conn, _owner(red), "manage_users") == [red.domain.id]
+    nobody = Principal(AccountId(999), None, None, "account", None, None)
+    for principal in (_user(red), nobody):
+        with pytest.raises(Forbidden):
+            access.list_domain_ids(conn, principal, "manage_users")
+    permissions.grant_bulk(conn, red.account.id, red.mailbox.id, blue.domain.id, ["manage_users"], now, blue.account.id)
+    assert access.list_domain_ids(conn, _user(red), "manage_users") == [blue.domain.id]
+    with pytest.raises(Forbidden):
+        access.list_domain_ids(conn, _user(red), "manage_domains")
+
+
+def test_a_foreign_token_and_a_missing_one_look_the_same(
+    conn: WriteConn, red: Tenant, blue: Tenant, now: datetime
+) -> None:
+    bob = mailboxes.create(conn, red.account.id, "bob@red.example", now)
+    made = {
+        name: tokens.create(conn, account, "mail-api", "user", name, now, mailbox)[0]
+        for name, account, mailbox in (
+            ("own", red.account.id, red.mailbox.id),
+            ("bob", red.account.id, bob.id),
+            ("account", red.account.id, None),
+            ("blue", blue.account.id, blue.mailbox.id),
+        )
+    }
+    seen = {
+        "user": (_user(red), {"own"}),
+        "owner": (_owner(red), {"own", "bob", "account"}),
+        "operator": (OPERATOR, {"own", "bob", "account", "blue"}),
+    }
+    for principal, names in seen.values():
+        for name, token in made.items():
+            if name in names:
+                assert access.require_token(conn, principal, "mail-api", token.id).token == token
+                continue
+            with pytest.raises(NotFound) as caught:
+                access.require_token(conn, principal, "mail-api", token.id)
+            assert caught.value.code == "token_not_found"
+        for dialect, number in (("mail-api", 0), ("mail-api", 2**62), ("trekmail", made["own"].id)):
+            with pytest.raises(NotFound):
+                access.require_token(conn, principal, dialect, number)
+
+
+def test_an_admin_token_of_a_mailbox_needs_an_administrator(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    mailboxes.set_role(conn, red.account.id, red.mailbox.id, "admin", now)
+    expires_at = now + timedelta(hours=1)
+    place = red.account.id, red.mailbox.id
+    token, plain = tokens.start_session(conn, *place, "mail-api", "login", now, expires_at)
+    assert token.kind == "admin"
+    assert access.authenticate_token(conn, "mail-api", plain, now)[0].kind == "operator"
+    mailboxes.set_role(conn, red.account.id, red.mailbox.id, "user", now)
+    with pytest.raises(Unauthenticated):
+        access.authenticate_token(conn, "mail-api", plain, now)

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
 
@@ -70,6 +70,22 @@ REFUSED: dict[str, Call] = {
     "submission.get": lambda conn, c: submission.get(conn, c.me, c.submission.id),
     "submission.get_by_public_id": lambda conn, c: submission.get_by_public_id(conn, c.me, c.submission.public_id),
     "removal.expire_domain": lambda conn, c: removal.expire_domain(conn, c.me, c.domain, c.now),
+    "mailboxes.update_properties": lambda conn, c: mailboxes.update_properties(
+        conn, c.me, c.mailbox, c.now, name="x", role="user", quota_bytes=None
+    ),
+    "mailboxes.change_aliases": lambda conn, c: mailboxes.change_aliases(
+        conn, c.me, c.mailbox, [f"new@{c.mine.domain.name}"], [], c.now, 9
+    ),
+    "tokens.start_session": lambda conn, c: tokens.start_session(
+        conn, c.me, c.mailbox, "mail-api", "x", c.now, c.now + timedelta(hours=1)
+    ),
+    "tokens.replace_permanent": lambda conn, c: tokens.replace_permanent(
+        conn, c.me, c.mailbox, "mail-api", "user", c.now
+    ),
+    "tokens.update_properties": lambda conn, c: tokens.update_properties(
+        conn, c.me, c.token, c.now, name="x", is_active=False, expires_at=None, rate_limit=None
+    ),
+    "tokens.remove": lambda conn, c: tokens.remove(conn, c.me, c.token, c.now),
     "permissions.revoke": lambda conn, c: permissions.revoke(conn, c.me, c.mailbox, c.domain, "view_mailbox", c.now),
 }
 
@@ -101,6 +117,10 @@ EMPTY: dict[str, Call] = {
     "submission.list_page": lambda conn, c: (
         submission.list_page(conn, c.me, submission.Query(mailbox_id=c.mailbox)).items
     ),
+    "tokens.find_permanent": lambda conn, c: tokens.find_permanent(conn, c.me, c.mailbox, "mail-api"),
+    "tokens.end_sessions": lambda conn, c: tokens.end_sessions(conn, c.me, c.mailbox, c.now),
+    "tokens.list_page": lambda conn, c: tokens.list_page(conn, c.me, c.mailbox, "mail-api", limit=9).items,
+    "permissions.list_domain_ids": lambda conn, c: permissions.list_domain_ids(conn, c.me, c.mailbox, "view_mailbox"),
     "permissions.has": lambda conn, c: permissions.has(conn, c.me, c.mailbox, c.domain, "view_mailbox"),
 }
 
@@ -127,6 +147,8 @@ def case(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> Case:
     mailboxes.add_alias(conn, blue.account.id, "alias@blue.example", blue.mailbox.id, now)
     domains.add_key(conn, blue.account.id, blue.domain.id, DkimKey("sel", "rsa-sha256", "sealed", "public"), now)
     permissions.grant_bulk(conn, blue.account.id, blue.mailbox.id, blue.domain.id, ["view_mailbox"], now)
+    tokens.replace_permanent(conn, blue.account.id, blue.mailbox.id, "mail-api", "user", now)
+    tokens.start_session(conn, blue.account.id, blue.mailbox.id, "mail-api", "x", now, now + timedelta(hours=1))
     token, _ = tokens.create(conn, blue.account.id, "mail-api", "user", "x", now, blue.mailbox.id)
     new = outgoing(blue.mailbox.address, access.of_mailbox(blue.mailbox))
     sent = submission.accept(conn, blue.account.id, new, CONTENT, SUMMARY, now)

@@ -84,13 +84,6 @@ def require_operator(principal: Principal) -> None:
         raise _denied()
 
 
-def require_account(principal: Principal, account_id: AccountId) -> None:
-    """Let the operator and the owner of the account pass; Forbidden ``access_denied``."""
-    if principal.kind == "operator" or (principal.kind == "account" and principal.account_id == account_id):
-        return
-    raise _denied()
-
-
 def require_mailbox(
     conn: ReadConn,
     principal: Principal,
@@ -198,6 +191,54 @@ def _mailboxes_of(conn: ReadConn, domain: domains.Domain, wanted: str, base: str
             return found
     catch_all = domain.catch_all_mailbox_id
     return {} if catch_all is None else {catch_all: True}
+
+
+def require_user(conn: ReadConn, principal: Principal, address: str) -> mailboxes.Mailbox:
+    """The mailbox of exactly that address (an alias is no user), if the principal may administer it.
+
+    The operator may all; others need ``manage_users`` over its domain, which reaches no administrator of the instance.
+    Errors: NotFound ``user_not_found`` for the operator; Forbidden ``access_denied`` for everyone else.
+    """
+    found = mailboxes.find_exact(conn, address)
+    if principal.kind == "operator":
+        if found is None:
+            raise NotFound("There is no such user.", code="user_not_found")
+        return found
+    if found is None or found.role == "admin":
+        raise _denied()
+    is_owner = principal.kind == "account" and found.account_id == principal.account_id
+    if is_owner or is_granted(conn, principal, found.domain_id, permissions.MANAGE_USERS):
+        return found
+    raise _denied()
+
+
+def list_domain_ids(conn: ReadConn, principal: Principal, permission: str) -> list[DomainId] | None:
+    """The domains that the principal holds ``permission`` over; None: all. Forbidden ``access_denied`` for none."""
+    if principal.kind == "operator":
+        return None
+    found: list[DomainId] = []
+    if principal.kind == "account":
+        found = [domain.id for domain in domains.list_domains(conn, principal.account_id)]
+    elif principal.mailbox_id is not None:
+        found = permissions.list_domain_ids(conn, principal.account_id, principal.mailbox_id, permission)
+    if not found:
+        raise _denied()
+    return found
+
+
+def require_token(conn: ReadConn, principal: Principal, dialect: str, token_id: int) -> tokens.Held:
+    """A dialect's token, if the principal may see it: the operator all, an owner the account's, a user their own.
+
+    NotFound ``token_not_found``, also for a foreign one.
+    """
+    held = tokens.find_by_id(conn, token_id, dialect)
+    if held is not None:
+        is_mine = held.token.account_id == principal.account_id and (
+            principal.kind == "account" or held.token.mailbox_id == principal.mailbox_id
+        )
+        if is_mine or principal.kind == "operator":
+            return held
+    raise NotFound("There is no such token.", code="token_not_found")
 
 
 def is_granted(conn: ReadConn, principal: Principal, domain_id: DomainId, permission: str) -> bool:

@@ -40,7 +40,7 @@ def create(conn: WriteConn, name: str, now: datetime, quota_bytes: int | None = 
     Errors: Invalid, Conflict ``account_exists``.
     """
     clean = name.strip()
-    if not clean or len(clean) > MAX_NAME_CHARS:
+    if not clean or len(clean) > MAX_NAME_CHARS or "\0" in clean:
         raise Invalid("An account needs a name of 1 to 200 characters.", details={"name": "1 to 200 characters"})
     _require_quota(quota_bytes)
     if find(conn, clean) is not None:
@@ -70,6 +70,8 @@ def get(conn: ReadConn, account_id: AccountId) -> Account:
 
 def find(conn: ReadConn, name: str) -> Account | None:
     """The account of that name (for the operator, who names accounts)."""
+    if "\0" in name:  # no engine keeps it
+        return None
     statement = select(tables.accounts).where(tables.accounts.c.name == name.strip())
     row = conn.execute(statement).mappings().one_or_none()
     return None if row is None else _account(row)

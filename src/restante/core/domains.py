@@ -5,6 +5,7 @@ A domain counts as local (mail for it is taken) only when it is approved **and**
 """
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 
 from restante import clock
-from restante.core import accounts, events, mailboxes
+from restante.core import accounts, events, mailboxes, messages
 from restante.errors import Conflict, Invalid, NotFound
 from restante.ids import AccountId, DomainId, MailboxId
 from restante.mail import address as addresses
@@ -117,6 +118,16 @@ def list_domains(conn: ReadConn, account_id: AccountId) -> list[Domain]:
 def list_all(conn: ReadConn) -> list[Domain]:
     """Every domain of the instance by name (for the operator)."""
     return [_domain(row) for row in conn.execute(select(tables.domains).order_by(_D.name)).mappings()]
+
+
+def list_page(
+    conn: ReadConn, domain_ids: Sequence[DomainId] | None, *, limit: int, offset: int = 0
+) -> messages.Page[Domain]:
+    """Some domains (None: all, for the operator) by name."""
+    which = [] if domain_ids is None else [_D.id.in_(domain_ids)]
+    total = conn.execute(select(func.count()).select_from(tables.domains).where(*which)).scalar_one()
+    statement = select(tables.domains).where(*which).order_by(_D.name).limit(limit).offset(offset)
+    return messages.Page(total, [_domain(row) for row in conn.execute(statement).mappings()])
 
 
 def list_pending(conn: ReadConn) -> list[Domain]:

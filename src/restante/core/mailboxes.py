@@ -4,15 +4,17 @@ An address is unique on the instance through its domain, which belongs to one ac
 mailboxes of that account; a mailbox's own address leads to it alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, func, insert, select, update
 
 from restante import clock, ids
 from restante.core import events, folders
+from restante.core.messages import Page
 from restante.errors import Conflict, Invalid, LimitExceeded, NotFound
 from restante.ids import AccountId, DomainId, MailboxId
 from restante.mail import address as addresses
@@ -132,6 +134,28 @@ def list_all(conn: ReadConn) -> list[Mailbox]:
     return [_mailbox(row) for row in conn.execute(statement).mappings()]
 
 
+def list_page(
+    conn: ReadConn,
+    domain_ids: Sequence[DomainId] | None,
+    *,
+    text: str = "",
+    status: Status | None = None,
+    limit: int,
+    offset: int = 0,
+) -> Page[Mailbox]:
+    """Mailboxes of some domains (None: of all, for the operator) by address; ``text`` is a part of the address."""
+    which = [_IS_THERE]
+    if domain_ids is not None:
+        which.append(_M.domain_id.in_(domain_ids))
+    if text:
+        which.append(_M.address.contains(text.lower(), autoescape=True))
+    if status is not None:
+        which.append(_M.status == status)
+    total = conn.execute(select(func.count()).select_from(tables.mailboxes).where(*which)).scalar_one()
+    statement = select(tables.mailboxes).where(*which).order_by(_M.address).limit(limit).offset(offset)
+    return Page(total, [_mailbox(row) for row in conn.execute(statement).mappings()])
+
+
 def list_admins(conn: ReadConn) -> list[Mailbox]:
     """The active mailboxes whose users operate the instance, oldest first: who is told of what needs the operator."""
     statement = select(tables.mailboxes).where(_M.role == "admin", _M.status == "active").order_by(_M.id)
@@ -160,6 +184,12 @@ def targets(conn: ReadConn, address: str) -> list[Mailbox]:
         return []
     rows = _TARGETS.rows(conn, {"wanted": wanted})
     return [_mailbox(dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+
+
+def find_exact(conn: ReadConn, address: str) -> Mailbox | None:
+    """The mailbox whose own address that is, whatever its account; an alias finds nothing (see ``targets``)."""
+    found = targets(conn, address)
+    return found[0] if found and found[0].address == addresses.normalise(address) else None
 
 
 def find_login(conn: ReadConn, address: str) -> Login | None:
@@ -198,6 +228,23 @@ def set_role(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, role
     if role not in ("user", "admin"):
         raise Invalid("A role is user or admin.", details={"role": "user or admin"})
     return _set(conn, account_id, mailbox_id, "mailbox.role_set", {"role": role}, now)
+
+
+def update_properties(
+    conn: WriteConn,
+    account_id: AccountId,
+    mailbox_id: MailboxId,
+    now: datetime,
+    *,
+    name: str,
+    role: Role,
+    quota_bytes: int | None,
+) -> Mailbox:
+    """Give a mailbox these properties, whatever it had before; each that changes records its event."""
+    _require_name(name)
+    _set(conn, account_id, mailbox_id, "mailbox.name_set", {"name": name}, now)
+    set_role(conn, account_id, mailbox_id, role, now)
+    return set_quota(conn, account_id, mailbox_id, quota_bytes, now)
 
 
 def disable(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, now: datetime) -> Mailbox:
@@ -278,6 +325,29 @@ def remove_alias(
     if conn.execute(statement).rowcount == 0:
         raise NotFound("There is no such alias.", code="alias_not_found")
     events.record(conn, account_id, "alias.removed", {"address": wanted}, mailbox_id=mailbox_id, now=now)
+
+
+def change_aliases(
+    conn: WriteConn,
+    account_id: AccountId,
+    mailbox_id: MailboxId,
+    add: Sequence[str],
+    remove: Sequence[str],
+    now: datetime,
+    most: int,
+) -> list[Alias]:
+    """Take aliases of a mailbox away and add others, all or nothing; returns those it has then.
+
+    Errors as of ``add_alias`` and ``remove_alias``; LimitExceeded ``too_many_aliases`` over ``most``.
+    """
+    for address in remove:
+        remove_alias(conn, account_id, address, now, mailbox_id)
+    for address in add:
+        add_alias(conn, account_id, address, mailbox_id, now)
+    found = list_aliases(conn, account_id, mailbox_id)
+    if add and len(found) > most:
+        raise LimitExceeded(f"A mailbox has {most} aliases at most.", code="too_many_aliases")
+    return found
 
 
 def _domain_of(conn: ReadConn, account_id: AccountId, address: str) -> DomainId:

@@ -373,6 +373,27 @@ def move(
     return [(place.id, uid) for place, uid in moved]
 
 
+def revise(
+    conn: WriteConn,
+    account_id: AccountId,
+    mailbox_id: MailboxId,
+    message_id: MessageId,
+    *,
+    add: Flag = NO_FLAGS,
+    remove: Flag = NO_FLAGS,
+    folder_id: FolderId | None = None,
+    now: datetime,
+) -> MessageRow:
+    """Change the flags of one message and move it to another folder of its mailbox, both or nothing.
+
+    Returns it as it is then. Raises NotFound: "message_not_found", "folder_not_found".
+    """
+    set_flags(conn, account_id, mailbox_id, [message_id], add=add, remove=remove, now=now)
+    if folder_id is not None:
+        move(conn, account_id, mailbox_id, [message_id], folder_id, now=now)
+    return get(conn, account_id, message_id)
+
+
 def remove(
     conn: WriteConn,
     account_id: AccountId,

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, insert, select
+from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select
 
 from restante import clock
 from restante.core import domains, events, mailboxes
+from restante.core.messages import Page
 from restante.errors import Invalid
 from restante.ids import AccountId, DomainId, MailboxId
 from restante.schema import tables
@@ -27,14 +28,20 @@ CATALOGUE: dict[str, str] = {
     SEND_MAIL: "send as any user in the domain",
 }
 
-_P = tables.permissions.c
+_P, _D, _M = tables.permissions.c, tables.domains.c, tables.mailboxes.c
+_GRANTS = (
+    select(tables.permissions, _D.name.label("domain"), _M.address)
+    .join(tables.domains, _D.id == _P.domain_id)
+    .join(tables.mailboxes, _M.id == _P.mailbox_id)
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One permission of one user over one domain."""
+    """One permission of one user, named by their address, over one domain."""
 
     mailbox_id: MailboxId
+    address: str
     domain_id: DomainId
     domain: str
     permission: str
@@ -83,20 +90,22 @@ def grant_bulk(
 def list_grants(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId) -> list[Grant]:
     """What a user was granted, by domain and permission; NotFound ``mailbox_not_found``."""
     mailboxes.get(conn, account_id, mailbox_id)
-    statement = select(tables.permissions, tables.domains.c.name.label("domain"))
-    statement = statement.join(tables.domains, tables.domains.c.id == _P.domain_id)
-    statement = statement.where(_P.account_id == account_id, _P.mailbox_id == mailbox_id)
-    rows = conn.execute(statement.order_by(tables.domains.c.name, _P.permission)).mappings()
-    return [
-        Grant(
-            mailbox_id=MailboxId(row["mailbox_id"]),
-            domain_id=DomainId(row["domain_id"]),
-            domain=row["domain"],
-            permission=row["permission"],
-            created_at=clock.from_micros(row["created_at"]),
-        )
-        for row in rows
-    ]
+    statement = _GRANTS.where(_P.account_id == account_id, _P.mailbox_id == mailbox_id)
+    return [_grant(row) for row in conn.execute(statement.order_by(_D.name, _P.permission)).mappings()]
+
+
+def list_page(conn: ReadConn, domain_id: DomainId | None = None, *, limit: int, offset: int = 0) -> Page[Grant]:
+    """Grants over a domain, or all of the instance, by user, domain and permission (for the operator)."""
+    which = [] if domain_id is None else [_P.domain_id == domain_id]
+    total = conn.execute(select(func.count()).select_from(tables.permissions).where(*which)).scalar_one()
+    statement = _GRANTS.where(*which).order_by(_M.address, _D.name, _P.permission).limit(limit).offset(offset)
+    return Page(total, [_grant(row) for row in conn.execute(statement).mappings()])
+
+
+def list_domain_ids(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, name: str) -> list[DomainId]:
+    """The domains over which a user was granted the permission."""
+    mine = _P.account_id == account_id, _P.mailbox_id == mailbox_id, _P.permission == name
+    return [DomainId(found) for found in conn.execute(select(_P.domain_id).where(*mine)).scalars()]
 
 
 def revoke(
@@ -116,6 +125,17 @@ def has(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, domain_id:
     """Whether the user of a mailbox was granted the permission over a domain."""
     mine = _mine(account_id, mailbox_id, domain_id)
     return conn.execute(select(_P.permission).where(*mine, _P.permission == name)).first() is not None
+
+
+def _grant(row: RowMapping) -> Grant:
+    return Grant(
+        mailbox_id=MailboxId(row["mailbox_id"]),
+        address=row["address"],
+        domain_id=DomainId(row["domain_id"]),
+        domain=row["domain"],
+        permission=row["permission"],
+        created_at=clock.from_micros(row["created_at"]),
+    )
 
 
 def _mine(account_id: AccountId, mailbox_id: MailboxId, domain_id: DomainId) -> tuple[ColumnElement[bool], ...]:

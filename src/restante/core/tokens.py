@@ -3,16 +3,17 @@
 The plain token exists once, in the answer of ``create``. A token of another dialect is unknown, never forbidden.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import RowMapping, bindparam, insert, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, func, insert, or_, select, update
 
 from restante import clock, ids
 from restante.core import accounts, events, mailboxes
-from restante.errors import Invalid, NotFound
+from restante.core.messages import Page
+from restante.errors import Invalid, LimitExceeded, NotFound
 from restante.ids import AccountId, MailboxId, TokenId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
@@ -21,9 +22,12 @@ from restante.schema.prepared import Prepared
 MAX_NAME_CHARS = 200
 MAX_PLAIN_CHARS = 512
 PREFIX_CHARS = 8
+MAX_OF_MAILBOX = 100  # for programs
+MAX_SESSIONS = 20  # of one mailbox; a further one ends the oldest
 TOUCH_EVERY = timedelta(minutes=1)
 
 Kind = Literal["admin", "user"]
+Purpose = Literal["program", "session", "permanent"]
 
 # One line a dialect: what its tokens look like. A dialect without a line issues no tokens of this kind.
 _MAKERS = {
@@ -33,21 +37,29 @@ _MAKERS = {
 
 _T = tables.tokens.c
 _COLUMNS = tuple(column.name for column in tables.tokens.columns)
-_MAILBOX_AT = _COLUMNS.index("mailbox_id")
-_HELD = Prepared(
-    select(*tables.tokens.columns, tables.accounts.c.status, tables.mailboxes.c.status, tables.mailboxes.c.address)
+_WITH_HOLDER = (
+    select(
+        *tables.tokens.columns,
+        tables.accounts.c.status,
+        tables.mailboxes.c.status,
+        tables.mailboxes.c.role,
+        tables.mailboxes.c.address,
+    )
     .join(tables.accounts, tables.accounts.c.id == _T.account_id)
     .outerjoin(
         tables.mailboxes,
         (tables.mailboxes.c.id == _T.mailbox_id) & (tables.mailboxes.c.account_id == _T.account_id),
     )
-    .where(_T.hash == bindparam("token_hash"), _T.dialect == bindparam("token_dialect"))
 )
+_HELD = Prepared(_WITH_HOLDER.where(_T.hash == bindparam("token_hash"), _T.dialect == bindparam("token_dialect")))
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token without its secret; ``rate_limit`` is requests a minute, None the dialect's own limits, 0 no limit."""
+    """A token without its secret; ``rate_limit`` is requests a minute, None the dialect's own limits, 0 no limit.
+
+    ``purpose``: made for a program, by a login (``session``), or the one permanent key of its holder.
+    """
 
     id: TokenId
     account_id: AccountId
@@ -61,6 +73,7 @@ class Token:
     created_at: datetime
     last_used_at: datetime | None
     expires_at: datetime | None
+    purpose: Purpose
 
     def is_usable(self, now: datetime) -> bool:
         """Whether it is neither revoked nor expired."""
@@ -69,7 +82,10 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A token with its holder: ``is_sound`` while the account and the mailbox are active."""
+    """A token with its holder.
+
+    ``is_sound`` while the account and the mailbox are active, and the mailbox of an admin token is an administrator's.
+    """
 
     token: Token
     is_sound: bool
@@ -86,17 +102,25 @@ def create(
     mailbox_id: MailboxId | None = None,
     expires_at: datetime | None = None,
     rate_limit: int | None = None,
+    purpose: Purpose = "program",
 ) -> tuple[Token, str]:
     """Make a token and return it with its plain form, which is not kept.
 
     ``kind`` admin acts as the operator of the instance; user acts as the mailbox, or as the account without one.
     Errors: Invalid (dialect, name, rate limit, an expiry in the past), NotFound ``account_not_found``,
-    ``mailbox_not_found``.
+    ``mailbox_not_found``, LimitExceeded ``too_many_tokens`` (of a mailbox, for programs).
     """
-    _require_sound(dialect, kind, name, rate_limit, now, expires_at)
+    if dialect not in _MAKERS or kind not in ("admin", "user"):
+        known = ", ".join(sorted(_MAKERS))
+        field, reason = ("kind", "admin or user") if dialect in _MAKERS else ("dialect", f"one of {known}")
+        raise Invalid("The token cannot be made like this.", details={field: reason})
+    _require_sound(name, rate_limit)
+    _require_future(expires_at, now)
     accounts.get(conn, account_id)
     if mailbox_id is not None:
         mailboxes.get(conn, account_id, mailbox_id)
+        if purpose == "program":
+            _require_few(conn, account_id, mailbox_id)
     plain = _MAKERS[dialect]()
     row = insert(tables.tokens).values(
         account_id=account_id,
@@ -109,6 +133,7 @@ def create(
         rate_limit=rate_limit,
         created_at=clock.to_micros(now),
         expires_at=None if expires_at is None else clock.to_micros(expires_at),
+        purpose=purpose,
     )
     token_id = TokenId(conn.execute(row.returning(_T.id)).scalar_one())
     body = {"token_id": int(token_id), "prefix": plain[:PREFIX_CHARS], "dialect": dialect, "kind": kind}
@@ -116,22 +141,80 @@ def create(
     return get(conn, account_id, token_id), plain
 
 
-def find_by_plain(conn: ReadConn, dialect: str, plain: str) -> Token | None:
-    """The dialect's token with that secret, revoked and expired ones too (a credential is how its account is found)."""
-    held = find_held(conn, dialect, plain)
-    return None if held is None else held.token
+def start_session(
+    conn: WriteConn,
+    account_id: AccountId,
+    mailbox_id: MailboxId,
+    dialect: str,
+    name: str,
+    now: datetime,
+    expires_at: datetime,
+) -> tuple[Token, str]:
+    """Make a token for somebody who logged in; it acts as the operator when the mailbox is an administrator's.
+
+    Sessions that are over go, and the oldest beyond 20. Errors: NotFound ``mailbox_not_found``.
+    """
+    mailbox = mailboxes.get(conn, account_id, mailbox_id)
+    mine = _T.account_id == account_id, _T.mailbox_id == mailbox_id, _T.purpose == "session", _T.dialect == dialect
+    over = or_(_T.expires_at <= clock.to_micros(now), _T.is_active == 0)
+    conn.execute(delete(tables.tokens).where(*mine, over))
+    newest = select(_T.id).where(*mine).order_by(_T.id.desc()).offset(MAX_SESSIONS - 1)
+    for token_id in conn.execute(newest).scalars().all():
+        remove(conn, account_id, TokenId(token_id), now)
+    kind: Kind = "admin" if mailbox.role == "admin" else "user"
+    return create(conn, account_id, dialect, kind, name, now, mailbox_id, expires_at, purpose="session")
+
+
+def end_sessions(
+    conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, now: datetime, keep: TokenId | None = None
+) -> int:
+    """Remove the sessions of a mailbox but the one to keep, in every dialect; returns how many there were."""
+    mine = select(_T.id).where(_T.account_id == account_id, _T.mailbox_id == mailbox_id, _T.purpose == "session")
+    gone = [TokenId(found) for found in conn.execute(mine).scalars() if found != keep]
+    for token_id in gone:
+        remove(conn, account_id, token_id, now)
+    return len(gone)
+
+
+def replace_permanent(
+    conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId | None, dialect: str, kind: Kind, now: datetime
+) -> tuple[Token, str]:
+    """Make the permanent key of a mailbox (None: of the account itself); the one before is useless from this commit on.
+
+    Errors: NotFound ``account_not_found``, ``mailbox_not_found``.
+    """
+    before = find_permanent(conn, account_id, mailbox_id, dialect)
+    if before is not None:
+        remove(conn, account_id, before.id, now)
+    return create(conn, account_id, dialect, kind, "permanent key", now, mailbox_id, purpose="permanent")
+
+
+def find_permanent(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId | None, dialect: str) -> Token | None:
+    """The permanent key of a mailbox, or of the account itself."""
+    holder = _T.mailbox_id.is_(None) if mailbox_id is None else _T.mailbox_id == mailbox_id
+    mine = _T.account_id == account_id, holder, _T.purpose == "permanent", _T.dialect == dialect
+    row = conn.execute(select(tables.tokens).where(*mine)).mappings().first()
+    return None if row is None else _token(row)
 
 
 def find_held(conn: ReadConn, dialect: str, plain: str) -> Held | None:
-    """As ``find_by_plain``, with the state of the token's account and mailbox: one prepared statement per request."""
+    """The dialect's token with that secret, revoked and expired ones too, with the state of its account and mailbox.
+
+    A credential is how its account is found. One prepared statement per request.
+    """
     if not 0 < len(plain) <= MAX_PLAIN_CHARS:
         return None
     row = _HELD.row(conn, {"token_hash": ids.token_hash(plain), "token_dialect": dialect})
-    if row is None:
-        return None
-    account_status, mailbox_status, address = row[-3:]
-    is_sound = account_status == "active" and (row[_MAILBOX_AT] is None or mailbox_status == "active")
-    return Held(_token(dict(zip(_COLUMNS, row[:-3], strict=True))), is_sound, address)
+    return None if row is None else _held(row)
+
+
+def find_by_id(conn: ReadConn, token_id: int, dialect: str | None = None) -> Held | None:
+    """The token with that number, whatever its account, of one dialect if it is named; who sees it, access says."""
+    statement = _WITH_HOLDER.where(_T.id == token_id)
+    if dialect is not None:
+        statement = statement.where(_T.dialect == dialect)
+    row = conn.execute(statement).one_or_none()
+    return None if row is None else _held(row)
 
 
 def find_usable(conn: ReadConn, account_id: AccountId, token_ids: Collection[TokenId], now: datetime) -> set[TokenId]:
@@ -149,6 +232,7 @@ def find_usable(conn: ReadConn, account_id: AccountId, token_ids: Collection[Tok
             or_(_T.expires_at.is_(None), _T.expires_at > moment),
             a.status == "active",
             or_(_T.mailbox_id.is_(None), b.status == "active"),
+            or_(_T.mailbox_id.is_(None), _T.kind != "admin", b.role == "admin"),
         )
     )
     return {TokenId(row.id) for row in conn.execute(statement)}
@@ -176,6 +260,26 @@ def list_all(conn: ReadConn) -> list[Token]:
     return [_token(row) for row in conn.execute(select(tables.tokens).order_by(_T.id)).mappings()]
 
 
+def list_page(
+    conn: ReadConn,
+    account_id: AccountId | None,
+    mailbox_id: MailboxId | None,
+    dialect: str,
+    *,
+    limit: int,
+    offset: int = 0,
+) -> Page[Held]:
+    """A dialect's tokens, oldest first: of a mailbox, of an account, or of the instance (for the operator)."""
+    which: list[ColumnElement[bool]] = [_T.dialect == dialect]
+    if account_id is not None:
+        which.append(_T.account_id == account_id)
+    if mailbox_id is not None:
+        which.append(_T.mailbox_id == mailbox_id)
+    total = conn.execute(select(func.count()).select_from(tables.tokens).where(*which)).scalar_one()
+    rows = conn.execute(_WITH_HOLDER.where(*which).order_by(_T.id).limit(limit).offset(offset)).all()
+    return Page(total, [_held(row) for row in rows])
+
+
 def revoke(conn: WriteConn, account_id: AccountId, token_id: TokenId, now: datetime) -> Token:
     """Make the token useless at once; its row stays. Revoking twice changes nothing."""
     before = get(conn, account_id, token_id)
@@ -185,6 +289,41 @@ def revoke(conn: WriteConn, account_id: AccountId, token_id: TokenId, now: datet
         body = {"token_id": int(token_id), "prefix": before.prefix}
         events.record(conn, account_id, "token.revoked", body, mailbox_id=before.mailbox_id, now=now)
     return get(conn, account_id, token_id)
+
+
+def update_properties(
+    conn: WriteConn,
+    account_id: AccountId,
+    token_id: TokenId,
+    now: datetime,
+    *,
+    name: str,
+    is_active: bool,
+    expires_at: datetime | None,
+    rate_limit: int | None,
+) -> Token:
+    """Give a token these properties, whatever it had before. Errors: Invalid, NotFound ``token_not_found``."""
+    _require_sound(name, rate_limit)
+    before = get(conn, account_id, token_id)
+    if expires_at != before.expires_at:
+        _require_future(expires_at, now)
+    mine = _T.account_id == account_id, _T.id == token_id
+    moment = None if expires_at is None else clock.to_micros(expires_at)
+    values = {"name": name, "is_active": int(is_active), "expires_at": moment, "rate_limit": rate_limit}
+    conn.execute(update(tables.tokens).where(*mine).values(**values))
+    after = get(conn, account_id, token_id)
+    if after != before:
+        body = {"token_id": int(token_id), "prefix": before.prefix, "is_active": is_active}
+        events.record(conn, account_id, "token.updated", body, mailbox_id=before.mailbox_id, now=now)
+    return after
+
+
+def remove(conn: WriteConn, account_id: AccountId, token_id: TokenId, now: datetime) -> None:
+    """Delete a token, which is useless from this commit on; NotFound ``token_not_found``."""
+    before = get(conn, account_id, token_id)
+    conn.execute(delete(tables.tokens).where(_T.account_id == account_id, _T.id == token_id))
+    body = {"token_id": int(token_id), "prefix": before.prefix}
+    events.record(conn, account_id, "token.removed", body, mailbox_id=before.mailbox_id, now=now)
 
 
 def needs_touch(token: Token, now: datetime) -> bool:
@@ -202,22 +341,34 @@ def touch(conn: WriteConn, account_id: AccountId, token_id: TokenId, now: dateti
         conn.execute(statement.where(earlier).values(last_used_at=moment))
 
 
-def _require_sound(
-    dialect: str, kind: str, name: str, rate_limit: int | None, now: datetime, expires_at: datetime | None
-) -> None:
+def _require_sound(name: str, rate_limit: int | None) -> None:
     wrong = {}
-    if dialect not in _MAKERS:
-        wrong["dialect"] = f"one of {', '.join(sorted(_MAKERS))}"
-    if kind not in ("admin", "user"):
-        wrong["kind"] = "admin or user"
-    if len(name) > MAX_NAME_CHARS:
-        wrong["name"] = f"at most {MAX_NAME_CHARS} characters"
+    if len(name) > MAX_NAME_CHARS or not name.isprintable():
+        wrong["name"] = f"at most {MAX_NAME_CHARS} printable characters"
     if rate_limit is not None and not 0 <= rate_limit <= 1_000_000_000:
         wrong["rate_limit"] = "requests a minute; 0 for no limit"
-    if expires_at is not None and expires_at <= now:
-        wrong["expires_at"] = "in the future"
     if wrong:
         raise Invalid("The token cannot be made like this.", details=wrong)
+
+
+def _require_future(expires_at: datetime | None, now: datetime) -> None:
+    if expires_at is not None and expires_at <= now:
+        raise Invalid("The token cannot be made like this.", details={"expires_at": "in the future"})
+
+
+def _require_few(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId) -> None:
+    mine = _T.account_id == account_id, _T.mailbox_id == mailbox_id, _T.purpose == "program"
+    if conn.execute(select(func.count()).select_from(tables.tokens).where(*mine)).scalar_one() >= MAX_OF_MAILBOX:
+        raise LimitExceeded(f"A mailbox has {MAX_OF_MAILBOX} tokens at most.", code="too_many_tokens")
+
+
+def _held(row: Sequence[Any]) -> Held:
+    account_status, mailbox_status, role, address = row[-4:]
+    token = _token(dict(zip(_COLUMNS, row[:-4], strict=True)))
+    is_sound = account_status == "active"
+    if token.mailbox_id is not None:
+        is_sound = is_sound and mailbox_status == "active" and (token.kind != "admin" or role == "admin")
+    return Held(token, is_sound, address)
 
 
 def _token(row: RowMapping | dict[str, Any]) -> Token:
@@ -234,4 +385,5 @@ def _token(row: RowMapping | dict[str, Any]) -> Token:
         created_at=clock.from_micros(row["created_at"]),
         last_used_at=clock.optional_from_micros(row["last_used_at"]),
         expires_at=clock.optional_from_micros(row["expires_at"]),
+        purpose=row["purpose"],
     )

@@ -277,7 +277,9 @@ tokens = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("last_used_at", BigInteger),
     Column("expires_at", BigInteger),
+    Column("purpose", Text, nullable=False, server_default="program"),  # program | session | permanent
     Index(None, "account_id", "id"),
+    Index(None, "mailbox_id"),
     sqlite_autoincrement=True,
 )
 

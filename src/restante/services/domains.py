@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from restante import log
 from restante.core import domains, mailboxes
-from restante.core.domains import DkimKey, Domain
+from restante.core.domains import DkimKey, DnsStatus, Domain
 from restante.core.jobs import Job
 from restante.errors import Conflict, NotFound, RemoteUnavailable
 from restante.ids import AccountId, DomainId
@@ -28,6 +28,8 @@ PROOF_LABEL = "_restante"
 PROOF_PREFIX = "restante-verify="
 RSA_BITS = 2048  # RFC 8301 §3.2: at least 2048 for new keys
 CHECKED_AT_ONCE = 50
+MAX_FOUND = 10  # records that a check shows
+MAX_FOUND_CHARS = 1_000
 CHECKED_AGAIN = timedelta(days=1)
 
 _log = log.logger(__name__)
@@ -58,6 +60,27 @@ class DnsRecord:
     type: Literal["TXT", "MX"]
     name: str
     value: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCheck:
+    """What DNS says of one record; ``found`` are the records for the same purpose that stand there."""
+
+    record: DnsRecord
+    status: Literal["ok", "different", "missing", "unanswered"]
+    found: tuple[str, ...]
+
+
+async def add(rt: Runtime, account_id: AccountId, name: str, is_forced: bool = False) -> Domain:
+    """Add an approved domain with a new DKIM key to an account, forced or to be proved by DNS.
+
+    Errors: Invalid ``invalid_domain``, NotFound ``account_not_found``, Conflict ``domain_exists``.
+    """
+    wanted = domains.normalise_name(name)
+    if await rt.db.read(domains.find_by_name, wanted) is not None:
+        raise Conflict(f"The domain {wanted} is here already.", code="domain_exists")
+    key = await make_key(rt, wanted)
+    return await rt.db.write(_add, account_id, wanted, key, "forced" if is_forced else "pending", rt.clock.now())
 
 
 async def approve(rt: Runtime, name: str) -> Approval:
@@ -119,6 +142,65 @@ async def list_records(rt: Runtime, account_id: AccountId, domain_id: DomainId) 
     domain = await rt.db.read(domains.get, account_id, domain_id)
     keys = await rt.db.read(domains.list_keys, account_id, domain_id)
     return records(rt.config.hostname, domain, keys)
+
+
+async def check_records(rt: Runtime, account_id: AccountId, domain_id: DomainId) -> tuple[RecordCheck, ...]:
+    """Look every record that the domain needs up in DNS; changes nothing. NotFound ``domain_not_found``."""
+    wanted = await list_records(rt, account_id, domain_id)
+    return tuple(await asyncio.gather(*[_check_record(rt, record) for record in wanted]))
+
+
+async def _check_record(rt: Runtime, record: DnsRecord) -> RecordCheck:
+    """``different``: there are records of the purpose at that name, but none that does what the wanted one does."""
+    try:
+        if record.type == "MX":
+            found = tuple(f"{mx.preference} {mx.host}." for mx in await rt.resolver.mx(record.name))
+        else:
+            found = await rt.resolver.txt(record.name)
+            if record.purpose == "proof":  # also at the domain itself, as has_proof looks
+                found += await rt.resolver.txt(record.name.removeprefix(f"{PROOF_LABEL}."))
+    except RemoteUnavailable:
+        return RecordCheck(record, "unanswered", ())
+    related = [text for text in found if _is_related(record, text)]
+    is_ok = any(_is_enough(record, text) for text in related)
+    if record.purpose == "spf" and len(related) > 1:  # RFC 7208 §4.5: more than one is an error
+        is_ok = False
+    shown = tuple(text[:MAX_FOUND_CHARS] for text in related[:MAX_FOUND])
+    return RecordCheck(record, "ok" if is_ok else "different" if related else "missing", shown)
+
+
+def _is_related(record: DnsRecord, text: str) -> bool:
+    """Whether a record of that name is for the purpose at all: TXT records stand beside those of others."""
+    match record.purpose:
+        case "reception":
+            return True
+        case "proof":
+            return text.startswith(PROOF_PREFIX)
+        case "dkim":
+            return "p=" in text
+        case "spf" | "dmarc":
+            return text.lower().startswith(record.value.split(";")[0].split(" ")[0].lower())
+
+
+def _is_enough(record: DnsRecord, text: str) -> bool:
+    match record.purpose:
+        case "reception":
+            return text.split(" ")[1].lower() == record.value.split(" ")[1].lower()
+        case "proof":
+            return record.value in text.split()
+        case "dkim":
+            return _key_of(text) == _key_of(record.value)
+        case "spf":
+            here = record.value.split(" ")[1]  # a:<this server>
+            return any(term.lstrip("+").lower() in (here, "mx") for term in text.split()[1:])
+        case "dmarc":
+            return True
+
+
+def _key_of(text: str) -> str:
+    """The p= tag of a DKIM key record, without the spaces that a zone file may add (RFC 6376 §3.6.1)."""
+    tags = dict(tag.partition("=")[::2] for tag in "".join(text.split()).split(";"))
+    return tags.get("p", "")
 
 
 async def check_proof(rt: Runtime, account_id: AccountId, domain_id: DomainId) -> Domain:
@@ -183,6 +265,14 @@ async def reseal_keys(rt: Runtime) -> int:
                 place = domain.account_id, domain.id, key.selector
                 changed += await rt.db.write(domains.replace_key, *place, key.private_key, sealed)
     return changed
+
+
+def _add(
+    conn: WriteConn, account_id: AccountId, name: str, key: DkimKey, dns_status: DnsStatus, now: datetime
+) -> Domain:
+    domain = domains.add(conn, account_id, name, now, dns_status=dns_status)
+    domains.add_key(conn, account_id, domain.id, key, now)
+    return domain
 
 
 def _approve(

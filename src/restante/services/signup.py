@@ -105,9 +105,7 @@ def _create(
     domain = domains.add(conn, account.id, request.domain, now, created_by=request.email, approved=False)
     mailbox = mailboxes.create(conn, account.id, request.email, now, name=request.name, password_hash=password_hash)
     permissions.grant_bulk(conn, account.id, mailbox.id, domain.id, [permissions.MANAGE_DOMAINS], now)
-    token, plain = tokens.create(
-        conn, account.id, "mail-api", "user", TOKEN_NAME, now, mailbox_id=mailbox.id, expires_at=expires_at
-    )
+    token, plain = tokens.start_session(conn, account.id, mailbox.id, "mail-api", TOKEN_NAME, now, expires_at)
     made = SignedUp(mailbox, domain, token, plain)
     _tell_operator(conn, made, operator, now)
     return made

@@ -12,7 +12,7 @@ from restante.mail import address as addresses
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn, WriteConn
 from restante.server.operations import naming
-from restante.services import authentication
+from restante.services import authentication, sessions
 
 Json = dict[str, Any]
 
@@ -106,8 +106,7 @@ async def mailbox_password(rt: Runtime, address: str, password: str | None = Non
     """Set a mailbox's password; shows the one that it made."""
     mailbox = await rt.db.read(naming.own_mailbox, address)
     plain = ids.new_password() if password is None else password
-    password_hash = await authentication.hash_password(rt, plain)
-    await rt.db.write(mailboxes.set_password, mailbox.account_id, mailbox.id, password_hash, rt.clock.now())
+    await sessions.set_password(rt, mailbox, plain)
     return await rt.db.read(_read_mailbox, mailbox.address) | {"password": plain if password is None else None}
 
 

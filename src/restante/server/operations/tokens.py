@@ -8,7 +8,6 @@ from restante.core import accounts, mailboxes, tokens
 from restante.core.tokens import Token
 from restante.errors import Invalid, NotFound
 from restante.http.ownership import NATIVE
-from restante.ids import TokenId
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn, WriteConn
 from restante.server.operations import naming
@@ -69,10 +68,10 @@ def _list_tokens(conn: ReadConn, mailbox: str | None) -> list[Json]:
 
 
 def _revoke_token(conn: WriteConn, token_id: int, now: datetime) -> Json:
-    for token in tokens.list_all(conn):
-        if token.id == token_id:
-            return _token_json(conn, tokens.revoke(conn, token.account_id, TokenId(token_id), now))
-    raise NotFound(f"there is no token {token_id}", code="token_not_found")
+    held = tokens.find_by_id(conn, token_id)
+    if held is None:
+        raise NotFound(f"there is no token {token_id}", code="token_not_found")
+    return _token_json(conn, tokens.revoke(conn, held.token.account_id, held.token.id, now))
 
 
 async def token_create(

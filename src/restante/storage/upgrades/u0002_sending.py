@@ -1,6 +1,6 @@
-"""Upgrade 2: sending. New tables only."""
+"""Upgrade 2: sending: new tables, and what a token is for."""
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from restante.schema import tables
 
@@ -18,5 +18,7 @@ NEW = (
 
 
 def run(conn: Connection) -> None:
-    """Make the tables of submission, transfer and statistics."""
+    """Make the tables of submission, transfer and statistics, and the purpose of tokens."""
     tables.metadata.create_all(conn, tables=NEW, checkfirst=False)
+    conn.execute(text("ALTER TABLE tokens ADD COLUMN purpose TEXT DEFAULT 'program' NOT NULL"))
+    conn.execute(text("CREATE INDEX ix_tokens_mailbox_id ON tokens (mailbox_id)"))
