@@ -231,6 +231,7 @@ class MailApiLimits:
     requests_per_minute: int = _setting(100, "Requests of one token a minute; 0: no limit.", least=0)
     requests_per_hour: int = _setting(1000, "Requests of one token an hour; 0: no limit.", least=0)
     failed_auth_per_minute: int = _setting(20, "Failed authentications of one peer a minute; 0: no limit.", least=0)
+    logins_per_peer_per_minute: int = _setting(20, "Logins of one peer a minute; 0: no limit.", least=0)
     signups_per_domain_per_hour: int = _setting(3, "Signups for one domain an hour; 0: no limit.", least=0)
     signups_per_peer_per_hour: int = _setting(10, "Signups from one peer an hour; 0: no limit.", least=0)
 

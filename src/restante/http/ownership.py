@@ -43,9 +43,11 @@ CLAIMS: tuple[Claim, ...] = (
     # an id before "archives" or "data" is MailTrigger's whatever it looks like, before "folders" ... the Mail API's
     Claim(MAILTRIGGER, rf"/api/v1/mailbox/[^/]+/(?:archives|data){_REST}|/api/v1/task-configs{_REST}"),
     Claim(MAILTRIGGER, rf"/(?:v1|swagger|api/mailbox){_REST}"),
-    Claim(MAIL_API, rf"/api/v1/mailbox/.+/(?:folders|messages|search){_REST}"),
+    Claim(MAIL_API, rf"/api/v1/mailbox/.+/(?:folders|messages|search|quota){_REST}"),
     Claim(MAIL_API, rf"/api/v1/(?:mail|stats|tokens|auth|permissions|users){_REST}"),
     Claim(MAIL_API, r"/api/v1/domains/pending|/api/v1/domains/[^/]+/approve"),
+    # a name with a dot is the Mail API's, a number TrekMail's; what is neither goes by credential
+    Claim(MAIL_API, r"/api/v1/domains/[^/.]+\.[^/]*(?:/(?:dns|verify))?"),
     Claim(TREKMAIL, r"/api/v1/domains", is_shared=True),
     Claim(TREKMAIL, rf"/api/v1/domains/\d+(?::[^/]*)?{_REST}|/api/v1/domains:[^/]+"),
     Claim(TREKMAIL, rf"/api/v1/(?:{_TREKMAIL_WORDS})(?::[^/]*)?{_REST}"),

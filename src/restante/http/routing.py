@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from starlette.convertors import Convertor, register_url_convertor
 
 from restante.http import problems, schemas
 from restante.http.answers import Reply
@@ -20,6 +21,21 @@ from restante.http.problems import Refused
 Handler = Callable[[Call], Awaitable[Reply]]
 
 DEPTH = 3  # literal segments that make the key: /api/v1/mailbox
+
+
+class AddressConvertor(Convertor[str]):
+    """``{email:address}``: one segment, or a mail address whose local part has slashes in it (RFC 5322 §3.2.3)."""
+
+    regex = "[^/]+|.+@[^/]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("address", AddressConvertor())
 
 
 class Route:
@@ -45,7 +61,10 @@ class Route:
 
 
 class IndexedRouter:
-    """The routes of one dialect. Of two that match a path the one added first answers: static before parameters."""
+    """The routes of one dialect. Of two that match a path the one added first answers.
+
+    A path without parameters is nobody else's: where ``GET /tokens/me`` is, ``PUT /tokens/{id}`` does not get ``me``.
+    """
 
     def __init__(self) -> None:
         self.routes: list[Route] = []
@@ -129,7 +148,7 @@ class IndexedRouter:
             here = self._index.get(segments[:length])
             if here:
                 found = here if not found else sorted(found + here, key=lambda item: item[0])
-        return found
+        return [item for item in found if item[1].path == path] or found
 
 
 def _key(path: str) -> tuple[str, ...]:

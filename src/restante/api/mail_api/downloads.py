@@ -4,6 +4,7 @@ import re
 from urllib.parse import quote
 
 MAX_NAME_CHARS = 200
+DOWNLOAD_HEADERS = ((b"content-security-policy", b"sandbox; default-src 'none'"),)
 _RESTRICTED = r"[A-Za-z0-9!#$&^_.+-]{1,100}"
 _MEDIA_TYPE = re.compile(f"{_RESTRICTED}/{_RESTRICTED}")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/\\\ud800-\udfff]")

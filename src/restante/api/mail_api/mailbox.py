@@ -1,11 +1,11 @@
-"""Endpoints 4 to 7: folders, messages, one message, an attachment. Nothing here changes mail."""
+"""Endpoints 4 to 7: folders, messages, one message, an attachment. Nothing here changes mail (see ``filing``)."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from restante.api.mail_api import auth, paging, shapes
-from restante.api.mail_api.downloads import disposition, media_type
+from restante.api.mail_api.downloads import DOWNLOAD_HEADERS, disposition, media_type
 from restante.core import access, folders, listing, messages
 from restante.core.access import Principal
 from restante.core.folders import Folder
@@ -27,7 +27,6 @@ OFF_LOOP_BYTES = 256 * 1024  # bodies of larger messages are decoded in a thread
 
 # Headers that an answer shows in fields of their own, or that describe the MIME structure.
 _OWN_FIELDS = frozenset({"from", "to", "cc", "subject", "date", "message-id", "mime-version"})
-_DOWNLOAD_HEADERS = ((b"content-security-policy", b"sandbox; default-src 'none'"),)
 
 
 class FolderPage(NamedTuple):
@@ -50,10 +49,7 @@ async def list_folders(call: Call) -> Answer:
     """List the folders of a mailbox with their counters."""
     caller = await auth.require(call)
     mailbox, found = await call.rt.db.read(read_folders, caller.principal, call.params["email"])
-    items = [
-        shapes.FolderItem(paging.shown_name(folder), folder.messages, folder.unseen, folder.size_bytes)
-        for folder in paging.sorted_folders(found)
-    ]
+    items = [paging.folder_item(folder) for folder in paging.sorted_folders(found)]
     return shapes.answer(shapes.FolderList(True, mailbox.address, items))
 
 
@@ -88,7 +84,7 @@ async def get_attachment(call: Call) -> Stream:
     piece = await retrieval.attachment(call.rt, found.mailbox.account_id, found.row.content_id, index)
     attachment = piece.attachment
     name = (b"content-disposition", disposition(attachment.filename, attachment.index))
-    headers = (name, *_DOWNLOAD_HEADERS)
+    headers = (name, *DOWNLOAD_HEADERS)
     return Stream(_chunks(piece), attachment.size_bytes, media_type(attachment.content_type), headers)
 
 
@@ -96,6 +92,11 @@ def read_folders(conn: ReadConn, principal: Principal, address: str) -> tuple[Ma
     """The folders of a mailbox that the principal may read."""
     mailbox = access.require_mailbox(conn, principal, address)
     return mailbox, folders.list_folders(conn, mailbox.account_id, mailbox.id)
+
+
+def read_own(conn: ReadConn, principal: Principal, address: str) -> Mailbox:
+    """The mailbox that the principal may change: their own, an admin all. Errors: Forbidden, NotFound."""
+    return access.require_mailbox(conn, principal, address, None)
 
 
 def read_page(conn: ReadConn, principal: Principal, address: str, query: shapes.ListQuery) -> FolderPage:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, time
 
+from restante.api.mail_api.shapes import FolderItem
 from restante.core import folders
 from restante.core.folders import Folder
 from restante.core.mailboxes import Mailbox
@@ -20,6 +21,11 @@ _ORDER = {"inbox": 0, "sent": 1, "drafts": 2, "trash": 3, "junk": 4}
 def shown_name(folder: Folder) -> str:
     """The folder's name here: Junk is shown as Spam."""
     return "Spam" if folder.role == "junk" else folder.name
+
+
+def folder_item(folder: Folder) -> FolderItem:
+    """A folder as the API shows it."""
+    return FolderItem(shown_name(folder), folder.messages, folder.unseen, folder.size_bytes)
 
 
 def sorted_folders(found: Iterable[Folder]) -> list[Folder]:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from restante.core.permissions import Grant
 from restante.http.answers import Answer, Headers
 from restante.mail.address import Address
 
@@ -47,6 +48,19 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     message: str
     detail: str
     fields: dict[str, list[str]] = {}
+
+
+class Done(Struct, frozen=True):
+    """It is done."""
+
+    success: bool
+    message: str
+
+
+class RemoveQuery(Struct, frozen=True):
+    """``with_mail=true`` deletes the stored mail too; without it only what holds no mail is deleted."""
+
+    with_mail: bool = False
 
 
 # --- mailboxes
@@ -147,6 +161,9 @@ class SearchResult(Struct, frozen=True):
     messages: list[FoundMessage]
 
 
+Email = Annotated[str, Meta(max_length=1000, examples=["ann@example.test"])]
+DomainName = Annotated[str, Meta(max_length=1000, examples=["example.test"])]
+Password = Annotated[str, Meta(max_length=1000, examples=["correct horse"])]
 FolderName = Annotated[str, Meta(max_length=255, description="Folder name; special folders in any case, Spam or Junk.")]
 Limit = Annotated[int, Meta(ge=1, le=200, description="Most rows in the answer.")]
 Offset = Annotated[int, Meta(ge=0, le=2**53, description="Rows to skip.")]
@@ -302,9 +319,9 @@ Name = Annotated[str, Meta(max_length=255)]
 class Signup(Struct, frozen=True):
     """A new account: ``email`` ends with ``@domain``, the password has at least 8 characters."""
 
-    domain: Annotated[str, Meta(max_length=1000)]
-    email: Annotated[str, Meta(max_length=1000)]
-    password: Annotated[str, Meta(max_length=1000)]
+    domain: DomainName
+    email: Email
+    password: Password
     name: Name | None = None
 
 
@@ -322,12 +339,15 @@ class SignedUp(Struct, frozen=True):
     message: str
 
 
+PermissionName = Annotated[str, Meta(max_length=100, examples=["view_mailbox"])]
+
+
 class BulkGrant(Struct, frozen=True):
     """Permissions of one user over one domain."""
 
-    email: Annotated[str, Meta(max_length=1000)]
-    permissions: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(min_length=1, max_length=100)]
-    domain: Annotated[str, Meta(max_length=1000)]
+    email: Email
+    permissions: Annotated[list[PermissionName], Meta(min_length=1, max_length=100)]
+    domain: DomainName
 
 
 class Granted(Struct, frozen=True):
@@ -337,6 +357,20 @@ class Granted(Struct, frozen=True):
     message: str
     granted: list[str]
     skipped: list[str]
+
+
+class GrantItem(Struct, frozen=True):
+    """A permission of a user over a domain."""
+
+    email: str
+    domain: str
+    permission: str
+    created_at: datetime
+
+
+def grant_item(grant: Grant) -> GrantItem:
+    """A grant as the API shows it."""
+    return GrantItem(grant.address, grant.domain, grant.permission, moment(grant.created_at))
 
 
 class PendingDomain(Struct, frozen=True):
