@@ -18,7 +18,7 @@ def _names(conn: WriteConn, tenant: Tenant) -> list[str]:
 
 def test_made_renamed_deleted_and_told(conn: WriteConn, red: Tenant, now: datetime) -> None:
     place = red.account.id, red.mailbox.id
-    start = events.list_after(conn, red.account.id, EventNumber(0), 100)[-1].number
+    start = events.list_after(conn, red.account.id, EventNumber(0), 100).events[-1].number
     work = folders.create(conn, *place, "Work", now)
     folders.create(conn, *place, "Work/2026", now)
     folders.create(conn, *place, "Workshop", now)
@@ -28,7 +28,7 @@ def test_made_renamed_deleted_and_told(conn: WriteConn, red: Tenant, now: dateti
     assert folders.rename(conn, *place, "Workshop", "Workshop", now).name == "Workshop"
     assert folders.remove(conn, *place, "Jobs/Old", now) == renamed
     assert _names(conn, red) == ["Jobs/Old/2026", "Workshop"]
-    told = [(event.type, event.body) for event in events.list_after(conn, red.account.id, start, 100)]
+    told = [(event.type, event.body) for event in events.list_after(conn, red.account.id, start, 100).events]
     assert told == [
         ("folder.created", {"folder": "Work"}),
         ("folder.created", {"folder": "Work/2026"}),

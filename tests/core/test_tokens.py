@@ -113,7 +113,7 @@ def test_a_mailbox_has_few_tokens(conn: WriteConn, red: Tenant, now: datetime, m
 def test_properties_change_and_are_told(conn: WriteConn, red: Tenant, now: datetime) -> None:
     account = red.account.id
     token, plain = tokens.create(conn, account, "mail-api", "user", "x", now, red.mailbox.id)
-    before = events.list_after(conn, account, EventNumber(0), 100)[-1].number
+    before = events.list_after(conn, account, EventNumber(0), 100).events[-1].number
     expires_at = now + timedelta(days=1)
     changed = tokens.update_properties(
         conn, account, token.id, now, name="y", is_active=False, expires_at=expires_at, rate_limit=5
@@ -129,7 +129,7 @@ def test_properties_change_and_are_told(conn: WriteConn, red: Tenant, now: datet
     assert tokens.find_held(conn, "mail-api", plain) is None
     with pytest.raises(NotFound):
         tokens.remove(conn, account, token.id, now)
-    told = [event.type for event in events.list_after(conn, account, before, 100)]
+    told = [event.type for event in events.list_after(conn, account, before, 100).events]
     assert told == ["token.updated", "token.removed"]
 
 

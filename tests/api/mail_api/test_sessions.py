@@ -28,7 +28,8 @@ async def stranger(rt: Runtime, world: World, app: Front) -> Client:
 
 
 async def event_types(rt: Runtime, account_id: AccountId) -> list[str]:
-    return [event.type for event in await rt.db.read(events.list_after, account_id, EventNumber(0), 1000)]
+    page = await rt.db.read(events.list_after, account_id, EventNumber(0), 1000)
+    return [event.type for event in page.events]
 
 
 async def test_login_and_logout(rt: Runtime, clock: ManualClock, world: World, stranger: Client) -> None:
