@@ -118,6 +118,7 @@ EMPTY: dict[str, Call] = {
         submission.list_page(conn, c.me, submission.Query(mailbox_id=c.mailbox)).items
     ),
     "tokens.find_permanent": lambda conn, c: tokens.find_permanent(conn, c.me, c.mailbox, "mail-api"),
+    "tokens.find_usable": lambda conn, c: tokens.find_usable(conn, c.me, [c.token], c.now),
     "tokens.end_sessions": lambda conn, c: tokens.end_sessions(conn, c.me, c.mailbox, c.now),
     "tokens.list_page": lambda conn, c: tokens.list_page(conn, c.me, c.mailbox, "mail-api", limit=9).items,
     "permissions.list_domain_ids": lambda conn, c: permissions.list_domain_ids(conn, c.me, c.mailbox, "view_mailbox"),
