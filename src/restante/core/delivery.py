@@ -6,10 +6,10 @@ commit the message is there whole, before it not at all.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, insert, update
+from sqlalchemy import bindparam, insert, select, true, update
 
 from restante import clock, ids
 from restante.core import contents, events
@@ -18,8 +18,8 @@ from restante.core.messages import Flag
 from restante.errors import NotFound
 from restante.ids import AccountId, FolderId, MailboxId, MessageId, ModSeq, Uid
 from restante.schema import tables
-from restante.schema.connections import WriteConn, concurrent
-from restante.schema.prepared import Prepared
+from restante.schema.connections import WriteConn, concurrent, is_remote
+from restante.schema.prepared import Prepared, Row
 
 
 class Summary(NamedTuple):
@@ -93,6 +93,25 @@ _INSERT_QUEUE = Prepared(
 )
 
 
+def _at_once() -> Prepared:
+    """The four statements above as one, for engines where each is a journey; the result is ``_place_in_steps``'s."""
+    taken, counted = _TAKE_UID.statement.cte("taken"), _COUNT_MAILBOX.statement.returning(_b.id).cte("counted")
+    found = {"folder_id": taken.c.id, "uid": taken.c.uid_next - 1, "modseq": taken.c.modseq}
+    columns = {c.name: found.get(c.name, bindparam(c.name, type_=c.type)) for c in tables.messages.columns}
+    del columns["id"]
+    both = taken.join(counted, true())
+    message = insert(tables.messages).from_select(list(columns), select(*columns.values()).select_from(both))
+    added = message.returning(tables.messages.c.id, tables.messages.c.account_id).cte("added")
+    queue = insert(tables.index_queue).from_select(["account_id", "message_id"], select(added.c.account_id, added.c.id))
+    result = select(taken.c.id, taken.c.uid_next, taken.c.modseq, added.c.id).select_from(
+        taken.outerjoin(added, true())
+    )
+    return Prepared(result.add_cte(queue.cte("queued")))
+
+
+_PLACE = _at_once()
+
+
 @concurrent
 def deliver(
     conn: WriteConn,
@@ -161,56 +180,57 @@ def place(conn: WriteConn, target: Target, content_id: int, size: int, summary: 
 
     The content's uses, the event and the account's used bytes are the caller's. Raises NotFound.
     """
-    place = _TAKE_UID.row(
-        conn,
-        {
-            "in_account": target.account_id,
-            "in_mailbox": target.mailbox_id,
-            "in_folder": target.folder,
-            "more_unseen": 0 if target.flags & Flag.SEEN else 1,
-            "more_bytes": size,
-        },
-    )
-    if place is None:
-        raise NotFound("the mailbox or folder is gone", code="folder_not_found")
-    folder_id, uid_next, modseq = place
     public_id = ids.new_uuid()
-    row = _INSERT_MESSAGE.row(
-        conn,
-        {
-            "account_id": target.account_id,
-            "mailbox_id": target.mailbox_id,
-            "folder_id": folder_id,
-            "uid": uid_next - 1,
-            "modseq": modseq,
-            "content_id": content_id,
-            "public_id": public_id.bytes,
-            "flags": target.flags,
-            "keywords": target.keywords,
-            "size_bytes": size,
-            "received_at": micros,
-            "sent_at": summary.sent_at,
-            "attachments": summary.attachments,
-            "thread_key": summary.thread_key,
-            "message_id_header": summary.message_id_header,
-            "envelope_sender": summary.envelope_sender,
-            "envelope_recipient": target.envelope_recipient,
-            "from_name": summary.from_name,
-            "from_email": summary.from_email,
-            "recipients": summary.recipients,
-            "subject": summary.subject,
-            "preview": summary.preview,
-            "trace": target.trace,
-        },
-    )
-    assert row is not None
-    counted = {"in_account": target.account_id, "in_mailbox": target.mailbox_id, "more_bytes": size}
-    if not _COUNT_MAILBOX.run(conn, counted):
+    values = {
+        "in_account": target.account_id,
+        "in_mailbox": target.mailbox_id,
+        "in_folder": target.folder,
+        "more_unseen": 0 if target.flags & Flag.SEEN else 1,
+        "more_bytes": size,
+        "account_id": target.account_id,
+        "mailbox_id": target.mailbox_id,
+        "content_id": content_id,
+        "public_id": public_id.bytes,
+        "flags": target.flags,
+        "keywords": target.keywords,
+        "size_bytes": size,
+        "received_at": micros,
+        "sent_at": summary.sent_at,
+        "attachments": summary.attachments,
+        "thread_key": summary.thread_key,
+        "message_id_header": summary.message_id_header,
+        "envelope_sender": summary.envelope_sender,
+        "envelope_recipient": target.envelope_recipient,
+        "from_name": summary.from_name,
+        "from_email": summary.from_email,
+        "recipients": summary.recipients,
+        "subject": summary.subject,
+        "preview": summary.preview,
+        "trace": target.trace,
+    }
+    row = _PLACE.row(conn, values) if is_remote(conn) else _place_in_steps(conn, values)
+    if row is None:
+        raise NotFound("the folder is gone", code="folder_not_found")
+    folder_id, uid_next, modseq, message_id = row
+    if message_id is None:
         raise NotFound("the mailbox is removed", code="mailbox_not_found")
-    _INSERT_QUEUE.run(conn, {"account_id": target.account_id, "message_id": row[0]})
     return Delivered(
-        MessageId(row[0]), str(public_id), target.mailbox_id, FolderId(folder_id), Uid(uid_next - 1), ModSeq(modseq)
+        MessageId(message_id), str(public_id), target.mailbox_id, FolderId(folder_id), Uid(uid_next - 1), ModSeq(modseq)
     )
+
+
+def _place_in_steps(conn: WriteConn, values: dict[str, Any]) -> Row | None:
+    """Folder, next UID, modseq, message (None: the mailbox is removed); None when there is no such folder."""
+    taken = _TAKE_UID.row(conn, values)
+    if taken is None:
+        return None
+    if not _COUNT_MAILBOX.run(conn, values):
+        return *taken, None
+    values |= {"folder_id": taken[0], "uid": taken[1] - 1, "modseq": taken[2]}
+    row = _INSERT_MESSAGE.row(conn, values)
+    assert row is not None
+    _INSERT_QUEUE.run(conn, {"account_id": values["account_id"], "message_id": row[0]})
+    return *taken, row[0]
 
 
 def _fact(delivered: Delivered, target: Target, summary: Summary, size: int) -> events.NewEvent:

@@ -17,7 +17,7 @@ from restante.core.event_types import TYPES, expand
 from restante.errors import Conflict, Invalid, NotFound
 from restante.ids import AccountId, EventNumber, MailboxId
 from restante.schema import tables
-from restante.schema.connections import ReadConn, WriteConn, touch
+from restante.schema.connections import ReadConn, WriteConn, is_remote, touch
 from restante.schema.prepared import Prepared
 
 SCANNED = 10_000  # events that one reading call looks at
@@ -34,6 +34,19 @@ _TAKE_NUMBERS = Prepared(
     .returning(tables.accounts.c.event_number)
 )
 _INSERT = Prepared(insert(tables.events))
+
+
+def _at_once() -> Prepared:
+    """Both statements as one, for one event, on engines where each is a journey; no row for an unknown account."""
+    taken = _TAKE_NUMBERS.statement.cte("taken")
+    columns = {c.name: bindparam(c.name, type_=c.type) for c in tables.events.columns} | {
+        "number": taken.c.event_number
+    }
+    recorded = insert(tables.events).from_select(list(columns), select(*columns.values()).select_from(taken))
+    return Prepared(recorded.returning(_e.number))
+
+
+_RECORD = _at_once()
 _BOUNDS = Prepared(
     select(tables.accounts.c.event_number, tables.accounts.c.events_pruned).where(
         tables.accounts.c.id == bindparam("in_account")
@@ -87,26 +100,26 @@ def record_all(
 
     ``more_bytes`` is added to what the account uses, as its row is being changed anyway.
     """
-    row = _TAKE_NUMBERS.row(conn, {"in_account": account_id, "count": len(facts), "more_bytes": more_bytes})
+    taken = {"in_account": account_id, "count": len(facts), "more_bytes": more_bytes}
+    created_at = clock.to_micros(now)
+    rows: list[dict[str, Any]] = [
+        {
+            "account_id": account_id,
+            "type": fact.type,
+            "version": TYPES[fact.type].version,
+            "created_at": created_at,
+            "mailbox_id": fact.mailbox_id,
+            "body": msgspec.json.encode(fact.body).decode(),
+        }
+        for fact in facts
+    ]
+    is_one_journey = len(rows) == 1 and is_remote(conn)
+    row = _RECORD.row(conn, taken | rows[0]) if is_one_journey else _TAKE_NUMBERS.row(conn, taken)
     if row is None:
         raise NotFound("no such account", code="account_not_found")
     last = int(row[0])
-    created_at = clock.to_micros(now)
-    _INSERT.many(
-        conn,
-        [
-            {
-                "account_id": account_id,
-                "number": number,
-                "type": fact.type,
-                "version": TYPES[fact.type].version,
-                "created_at": created_at,
-                "mailbox_id": fact.mailbox_id,
-                "body": msgspec.json.encode(fact.body).decode(),
-            }
-            for number, fact in enumerate(facts, last - len(facts) + 1)
-        ],
-    )
+    if not is_one_journey:
+        _INSERT.many(conn, [one | {"number": number} for number, one in enumerate(rows, last - len(rows) + 1)])
     touch(conn, account_id)
     return EventNumber(last)
 

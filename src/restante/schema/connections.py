@@ -39,6 +39,11 @@ def is_concurrent(fn: Callable[..., Any]) -> bool:
     return bool(getattr(fn, "is_concurrent", False))
 
 
+def is_remote(conn: Connection) -> bool:
+    """Whether each statement is a journey to a server: then one that does several things beats several small ones."""
+    return conn.dialect.name != "sqlite"
+
+
 def touch(conn: Connection, account_id: int) -> None:
     """Note that ``account_id`` changed: the engine publishes one signal for it after the commit."""
     conn.info.setdefault("touched", set()).add(int(account_id))

@@ -20,11 +20,11 @@ class Prepared:
 
     def __init__(self, statement: ClauseElement) -> None:
         assert isinstance(statement, Executable)
-        self._statement = statement
+        self.statement: Any = statement
         self._compiled: dict[str, _Compiled] = {}
 
     def _compile(self, conn: Connection) -> "_Compiled":
-        compiled = self._statement.compile(dialect=conn.dialect, compile_kwargs={"render_postcompile": True})
+        compiled = self.statement.compile(dialect=conn.dialect, compile_kwargs={"render_postcompile": True})
         binds = getattr(compiled, "binds", {})
         # What the statement itself has for a value: the 1 of "count + 1".
         constants = {name: bind.value for name, bind in binds.items() if not bind.required}
@@ -60,9 +60,13 @@ class Prepared:
     def many(self, conn: Connection, values: Iterable[Mapping[str, Any]]) -> None:
         """Run it once per item in one call to the driver."""
         text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
+        items = [arrange(item) for item in values]
         cursor = conn.connection.cursor()
         try:
-            cursor.executemany(text, [arrange(item) for item in values])
+            if len(items) == 1:  # drivers do more for many
+                cursor.execute(text, items[0])
+            else:
+                cursor.executemany(text, items)
         finally:
             cursor.close()
 

@@ -44,6 +44,7 @@ TOO_SLOW = "57014"
 READ_ONLY = "25006"  # the server has become a standby: the next connection may find the new primary
 SERIALIZATION = frozenset({"40001", "40P01"})  # could not serialize, deadlock: the same again may well succeed
 UNIQUE = "23505"
+FAILED = psycopg.pq.TransactionStatus.INERROR
 _TEMPORARY = ("08", "53", "57", "58")  # connection, resources, operator's intervention, system: classes of SQLSTATE
 _LOCK_TIMEOUT = "55P03"
 _DAMAGED = "XX001"

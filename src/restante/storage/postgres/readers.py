@@ -1,100 +1,179 @@
-"""The reading half on PostgreSQL: read-only transactions on connections of their own, off the event loop."""
+"""The reading half on PostgreSQL: read-only transactions on connections of their own, off the event loop.
+
+A thread takes whatever is queued, as the writer does, and runs it in one transaction: a journey to the server for BEGIN
+and one for ROLLBACK, and one wake-up of the event loop, are shared by all that came at the same time.
+"""
 
 import asyncio
 import logging
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
-from restante.errors import RestanteError
+from restante.errors import RestanteError, Unavailable
 from restante.schema.connections import is_scanning
 from restante.storage.database import Timed
 from restante.storage.postgres import connection
 
-QUICK_THREADS = 4
+QUICK_THREADS = 2
 SCAN_THREADS = 2  # scans never take the threads of what is quick
+GROUP_CALLS = 32
 
 _log = logging.getLogger(__name__)
 
 
-class Readers:
-    """Threads with a connection each; opened when they are first needed, and anew when they break."""
+class _Call(NamedTuple):
+    """One function to run, and who waits for it."""
 
-    def __init__(self, url: str) -> None:
-        timeout = f"SET statement_timeout = {connection.READ_MILLISECONDS}"
-        self._engine = connection.open_engine(url, (*connection.READING, timeout))
-        self._quick = ThreadPoolExecutor(QUICK_THREADS, thread_name_prefix="read")
-        self._scanning = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
-        self._mine = threading.local()
-        self._open: set[Connection] = set()
-
-    async def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run ``fn`` in one read transaction.
-
-        Raises Unavailable: ``too_slow`` when a statement took over two seconds, ``storage_unavailable``.
-        """
-        pool = self._scanning if is_scanning(fn) else self._quick
-        return await asyncio.get_running_loop().run_in_executor(pool, self._run, fn, args, kwargs)
-
-    def _run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        conn = self._connected()
-        try:
-            return _transaction(conn, fn, args, kwargs)
-        except _Broken:  # as after a restart of the server; nothing was changed, so once more
-            self._forget(conn)
-        conn = self._connected()
-        try:
-            return _transaction(conn, fn, args, kwargs)
-        except _Broken as broken:
-            self._forget(conn)
-            raise connection.unavailable(broken.__cause__) from broken.__cause__
-
-    def _connected(self) -> Connection:
-        conn: Connection | None = getattr(self._mine, "conn", None)
-        if conn is None:
-            conn = self._mine.conn = self._engine.connect()
-            self._open.add(conn)
-        return conn
-
-    def _forget(self, conn: Connection) -> None:
-        self._mine.conn = None
-        self._open.discard(conn)
-        connection.close(conn)
-
-    def close(self) -> None:
-        """Wait for what is under way and close the connections."""
-        for pool in (self._quick, self._scanning):
-            pool.shutdown(wait=True)
-        for conn in self._open:
-            connection.close(conn)
+    future: asyncio.Future[Any]
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
 
 class _Broken(Exception):
     """The connection broke; the cause says how."""
 
 
-def _transaction(conn: Connection, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    raw = connection.raw_of(conn)
-    try:
-        raw.execute("BEGIN")
+class Readers:
+    """Threads with a connection each, opened when they are first needed, and anew when they break."""
+
+    def __init__(self, url: str) -> None:
+        timeout = f"SET statement_timeout = {connection.READ_MILLISECONDS}"
+        self._engine = connection.open_engine(url, (*connection.READING, timeout))
+        self._quick: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._scans: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+
+    async def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run ``fn`` in a read transaction that began after this call.
+
+        Raises Unavailable: ``too_slow`` when a statement took over two seconds, ``storage_unavailable``.
+        """
+        if not self._threads:
+            self._start()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        waiting = self._scans if is_scanning(fn) else self._quick
+        waiting.put(_Call(future, fn, args, kwargs))
+        return await future
+
+    def _start(self) -> None:
+        for waiting, count, most in ((self._quick, QUICK_THREADS, GROUP_CALLS), (self._scans, SCAN_THREADS, 1)):
+            for number in range(count):
+                reader = _Reader(self._engine.connect, waiting, most)
+                thread = threading.Thread(target=reader.work, name=f"read-{number}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def close(self) -> None:
+        """Wait for what is under way and close the connections."""
+        for waiting in (self._quick, self._scans):
+            for _ in range(max(QUICK_THREADS, SCAN_THREADS)):
+                waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+
+class _Reader:
+    """One thread's work: groups of at most ``most`` calls on one connection."""
+
+    def __init__(
+        self, connect: Callable[[], Connection], waiting: "queue.SimpleQueue[_Call | None]", most: int
+    ) -> None:
+        self._connect, self._waiting, self._most = connect, waiting, most
+        self._conn: Connection | None = None
+
+    def work(self) -> None:
+        """Run groups until told to end."""
+        while (calls := self._next()) is not None:
+            outcomes = self._run(calls)
+            by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Call, Any, BaseException | None]]] = {}
+            for call, (value, error) in zip(calls, outcomes, strict=True):
+                by_loop.setdefault(call.future.get_loop(), []).append((call, value, error))
+            for loop, answers in by_loop.items():
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(_answer, answers)
+        self._close()
+
+    def _next(self) -> list[_Call] | None:
+        first = self._waiting.get()
+        if first is None:
+            return None
+        calls = [first]
+        while len(calls) < self._most:
+            try:
+                call = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if call is None:
+                self._waiting.put(None)  # to be found again after this group
+                break
+            calls.append(call)
+        return calls
+
+    def _run(self, calls: list[_Call]) -> list[tuple[Any, BaseException | None]]:
+        outcomes: list[tuple[Any, BaseException | None]] = []
+        tries = 0
+        while len(outcomes) < len(calls):
+            try:
+                self._transaction(calls[len(outcomes) :], outcomes)
+            except _Broken as broken:  # as after a restart of the server; nothing was changed, so once more
+                self._close()
+                tries += 1
+                if tries > 1:
+                    error = connection.unavailable(broken.__cause__)
+                    outcomes += [(None, error)] * (len(calls) - len(outcomes))
+            except Unavailable as error:
+                outcomes += [(None, error)] * (len(calls) - len(outcomes))
+        return outcomes
+
+    def _transaction(self, calls: list[_Call], outcomes: list[tuple[Any, BaseException | None]]) -> None:
+        """Run ``calls`` in one transaction, up to the first whose error ends it. Raises _Broken, Unavailable."""
+        conn = self._conn = self._conn or self._connect()
+        raw = connection.raw_of(conn)
         try:
-            with Timed("read", fn):
-                return fn(conn, *args, **kwargs)
-        finally:
+            raw.execute("BEGIN")
+            for call in calls:
+                outcome = _one(conn, call)
+                outcomes.append(outcome)
+                if raw.pgconn.transaction_status == connection.FAILED:
+                    break
+            raw.execute("ROLLBACK")
+        except Exception as error:
             if not raw.closed:
-                raw.execute("ROLLBACK")
-    except RestanteError:
-        raise
-    except Exception as error:
-        if raw.closed and connection.original(error) is not None:
+                raise
             raise _Broken from error
+
+    def _close(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            connection.close(conn)
+
+
+def _one(conn: Connection, call: _Call) -> tuple[Any, BaseException | None]:
+    try:
+        with Timed("read", call.fn):
+            return call.fn(conn, *call.args, **call.kwargs), None
+    except RestanteError as error:
+        return None, error
+    except Exception as error:
+        if connection.raw_of(conn).closed and connection.original(error) is not None:
+            raise
         if connection.is_trouble(error):
             _log.warning("read failed: %s: %s", type(error).__name__, error)
-            raise connection.unavailable(error) from error
-        refused = connection.refusal(error)
-        if refused is not None:
-            raise refused from error
-        raise
+            return None, connection.unavailable(error)
+        return None, connection.refusal(error) or error
+
+
+def _answer(answers: list[tuple[_Call, Any, BaseException | None]]) -> None:
+    for call, value, error in answers:
+        if call.future.done():
+            continue  # the caller was cancelled
+        if error is None:
+            call.future.set_result(value)
+        else:
+            call.future.set_exception(error)
