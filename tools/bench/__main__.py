@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tools.bench import ingest, memory, postfix, reading, report
+from tools.bench import ingest, memory, postfix, reading, report, statistics
 from tools.bench.report import Options, Table
 
 Bench = Callable[[Options], list[Table]]
@@ -15,6 +15,7 @@ BENCHES: dict[str, Bench] = {
     "ingest": ingest.run,
     "list": reading.run_list,
     "search": reading.run_search,
+    "statistics": statistics.run,
     "memory": memory.run,
 }
 
@@ -28,7 +29,9 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--seconds", type=float, help="of a round of ingest (60)")
     parser.add_argument("--rounds", type=int, help="of ingest (3)")
-    parser.add_argument("--messages", type=int, help="in the store that is read from (1000000)")
+    parser.add_argument(
+        "--messages", type=int, help="in the store that is read from, or recipients in the statistics (1000000)"
+    )
     parser.add_argument("--directory", type=Path, help="where files are made: a directory on the disk to measure")
     parser.add_argument("--cache", type=Path, help="where a built store is kept for the next run")
     parser.add_argument("--write", action="store_true", help="put the figures into docs/benchmarks.md")

@@ -31,11 +31,11 @@ def run_list(options: Options) -> list[Table]:
     with Server(data_dir) as server, _pinned(server) as cores:
         for name, paths in (("first page of the largest mailbox", first), ("any mailbox, up to row 1,000", mixed)):
             requests = [http_load.request(path, token) for path in paths]
-            address = _address(server)
-            uvloop.run(http_load.get(address, requests, connections=32, seconds=WARM_UP_SECONDS))
-            latencies, spent = uvloop.run(http_load.get(address, requests, connections=32, seconds=seconds))
+            place = address(server)
+            uvloop.run(http_load.get(place, requests, connections=32, seconds=WARM_UP_SECONDS))
+            latencies, spent = uvloop.run(http_load.get(place, requests, connections=32, seconds=seconds))
             rate = len(latencies) / spent
-            rows.append((name, f"{rate:,.0f}", *_percentiles(latencies)))
+            rows.append((name, f"{rate:,.0f}", *percentiles(latencies)))
             targets.append(
                 Target(f"{name}: {rate:,.0f} lists a second on one core (wanted: 2,500)", rate >= LEAST_RATE)
             )
@@ -60,8 +60,8 @@ def run_search(options: Options) -> list[Table]:
                 queries = list(dict.fromkeys(words))
                 paths = [f"/api/v1/mailbox/{rng.choice(among)}/search?q={quote(text)}" for text in queries]
                 requests = [http_load.request(path, token) for path in paths]
-                latencies, _ = uvloop.run(http_load.get(_address(server), requests, connections=1))
-                shown = _percentiles(latencies)
+                latencies, _ = uvloop.run(http_load.get(address(server), requests, connections=1))
+                shown = percentiles(latencies)
                 rows.append((f"{name}, {where}", str(len(requests)), *shown))
                 text = f"{name}, {where}: p95 {shown[1]} ms (wanted: {most:.0f})"
                 targets.append(Target(text, float(shown[1]) < most))
@@ -95,13 +95,15 @@ def _substring(rng: random.Random) -> str:
     return word[start : start + length]
 
 
-def _percentiles(latencies: list[float]) -> tuple[str, str, str]:
+def percentiles(latencies: list[float]) -> tuple[str, str, str]:
+    """p50, p95 and p99 in milliseconds."""
     ordered = sorted(latencies)
     middle, high, highest = (ordered[min(len(ordered) - 1, len(ordered) * part // 100)] * 1000 for part in (50, 95, 99))
     return f"{middle:.2f}", f"{high:.2f}", f"{highest:.2f}"
 
 
-def _address(server: Server) -> tuple[str, int]:
+def address(server: Server) -> tuple[str, int]:
+    """Where a server answers HTTP."""
     parts = urlsplit(server.http)
     assert parts.hostname is not None
     assert parts.port is not None
