@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import uvloop
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from restante import clock
 from restante.core import domains, routing, statistics
@@ -187,7 +187,9 @@ def _receive(conn: WriteConn, account_id: AccountId, done: int, count: int, sinc
         at = clock.to_micros(since + span * rng.random())
         arrivals[_domain(next(places)), at // HOUR * HOUR, f"o{next(senders)}.test"] += 1
     counted = [Arrivals(*key, recipients) for key, recipients in arrivals.items()]
-    statistics.count_arrivals(conn, account_id, Uncounted(account_id, done, done + count, counted))
+    c = tables.inbound_cursors.c
+    before = conn.execute(select(c.event_number).where(c.account_id == account_id)).scalar_one_or_none() or 0
+    assert statistics.count_arrivals(conn, account_id, Uncounted(account_id, before, before + count, counted))
 
 
 def _shares(rng: random.Random, of: int, count: int) -> Iterator[int]:

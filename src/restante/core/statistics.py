@@ -46,6 +46,8 @@ INSTANCE = AccountId(0)  # counts what all accounts send
 ALL_SENDERS = ""
 HOUR = 3_600_000_000  # microseconds
 DAY = 24 * HOUR
+DAYS = (24, 192, 1536)  # hours of the spans that are counted by recipient domain: a year is a few of each
+HOURS = (1, *DAYS)  # and by sender domain
 
 _h, _d = tables.outbound_hours.c, tables.outbound_domains.c
 _s, _t = tables.submissions.c, tables.transfers.c
@@ -127,7 +129,7 @@ def record_outbound(
             for account, name in places
         ],
     )
-    spans = (("day", micros - micros % DAY), ("month", _month(micros)))
+    spans = _spans_around(micros, DAYS)
     counted = [(name, delta) for name, delta in sorted(changes.items()) if any(delta[:3])]
     _OUTBOUND_DOMAINS.add(
         conn,
@@ -135,7 +137,7 @@ def record_outbound(
             {
                 "account_id": account,
                 "sender": name,
-                "span": span,
+                "hours": length,
                 "begins_at": begins_at,
                 "domain": recipient_domain,
                 "delivered": delta.delivered,
@@ -143,7 +145,7 @@ def record_outbound(
                 "deferred": delta.deferred,
             }
             for account, name in places
-            for span, begins_at in spans
+            for length, begins_at in spans
             for recipient_domain, delta in counted
         ],
     )
@@ -157,11 +159,11 @@ def total(deltas: Iterable[Delta]) -> Delta:
 def period(start: datetime, end: datetime, now: datetime) -> Period:
     """From ``start`` through the second of ``end``.
 
-    What is not over yet is taken to the end of its month: there is nothing in it to be cut off.
+    What is not over yet is taken to the end of the longest span: there is nothing in it to be cut off.
     """
     until = clock.to_micros(end.replace(microsecond=0) + timedelta(seconds=1))
     if until > clock.to_micros(now):
-        until = _next_month(until)
+        until += -until % (DAYS[-1] * HOUR)
     return Period(clock.to_micros(start), until)
 
 
@@ -186,7 +188,7 @@ def outbound_by_time(
     at = (each.at - each.at % unit).label("begins_at")
     sums = [cast(func.sum(each[name]), BigInteger) for name in Delta._fields]
     found = conn.execute(select(at, *sums).group_by(at))
-    return {row[0]: Delta(*row[1:]) for row in found if any(row[1:])}
+    return {at: Delta(*counts) for at, *counts in found if any(counts)}
 
 
 @scanning
@@ -194,11 +196,11 @@ def outbound_by_domain(
     conn: ReadConn, account_id: AccountId, senders: Sequence[str], within: Period, limit: int
 ) -> list[tuple[str, Delta]]:
     """The recipient domains with the most recipients, refused ones not among them; of whom: as above."""
-    whole, cuts = _cut(within, DAY)
+    spans, cuts = _spans_within(within, DAYS)
     counted = select(_d.domain, _d.delivered, _d.bounced, _d.deferred).where(*_counted(_d, account_id, senders))
     pieces = [
-        counted.where(_d.span == span, _d.begins_at >= since, _d.begins_at < until)
-        for span, since, until in _spans(whole)
+        counted.where(_d.hours == length, _d.begins_at >= span.since, _d.begins_at < span.until)
+        for length, span in spans
     ]
     pieces += [_rows(account_id, senders, cut, _t.domain) for cut in cuts]
     each = union_all(*pieces).subquery().c
@@ -251,8 +253,8 @@ def count_arrivals(conn: WriteConn, account_id: AccountId, uncounted: Uncounted)
         key = {"account_id": account_id, "domain": domain}
         hours.append({**key, "hour": hour, "accepted": count, "rejected": 0, "spam": 0})
         if sender_domain:
-            for span, begins_at in (("hour", hour), ("day", hour - hour % DAY), ("month", _month(hour))):
-                place = {"span": span, "begins_at": begins_at, "sender_domain": sender_domain}
+            for length, begins_at in _spans_around(hour, HOURS):
+                place = {"hours": length, "begins_at": begins_at, "sender_domain": sender_domain}
                 senders.append({**key, **place, "accepted": count})
     _INBOUND_HOURS.add(conn, hours)
     _INBOUND_SENDERS.add(conn, senders)
@@ -297,10 +299,9 @@ def inbound_senders(
 ) -> list[tuple[str, int]]:
     """The sender domains that most recipients of a domain had mail from, in the hours that the period touches."""
     mine = select(_f.sender_domain, _f.accepted).where(_f.account_id == account_id, _f.domain == domain)
-    days, hours = _cut(_touched(within), DAY)
+    spans, _ = _spans_within(_touched(within), HOURS)
     pieces = [
-        mine.where(_f.span == span, _f.begins_at >= since, _f.begins_at < until)
-        for span, since, until in [*_spans(days), *(("hour", *cut) for cut in hours)]
+        mine.where(_f.hours == length, _f.begins_at >= span.since, _f.begins_at < span.until) for length, span in spans
     ]
     each = union_all(*pieces).subquery().c
     count = cast(func.sum(each.accepted), BigInteger)
@@ -374,20 +375,16 @@ def _cut(within: Period, unit: int) -> tuple[Period, list[Period]]:
     return Period(first, last), [piece for piece in ends if piece.since < piece.until]
 
 
-def _spans(days: Period) -> list[tuple[str, int, int]]:
-    """Whole days as whole months, and the days before and after them."""
-    first, last = _next_month(days.since - 1), _month(days.until)
-    if first >= last:
-        return [("day", *days)]
-    return [("month", first, last), ("day", days.since, first), ("day", last, days.until)]
+def _spans_around(micros: int, lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """The span of each length (in hours) that a moment is in: its length and its beginning."""
+    return [(length, micros - micros % (length * HOUR)) for length in lengths]
 
 
-def _month(micros: int) -> int:
-    """The first microsecond of the month."""
-    first = clock.from_micros(micros).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return clock.to_micros(first)
-
-
-def _next_month(micros: int) -> int:
-    """The first microsecond of the month after."""
-    return _month(_month(micros) + 32 * DAY)
+def _spans_within(within: Period, lengths: Sequence[int]) -> tuple[list[tuple[int, Period]], list[Period]]:
+    """A period as spans, the longest possible, and what is left over at its ends; runs of one length are together."""
+    spans, left = [], [within]
+    for length in reversed(lengths):
+        cuts = [_cut(piece, length * HOUR) for piece in left]
+        spans += [(length, whole) for whole, _ in cuts if whole.since < whole.until]
+        left = [piece for _, pieces in cuts for piece in pieces]
+    return spans, left

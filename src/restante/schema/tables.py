@@ -404,13 +404,13 @@ outbound_hours = (
     )
 )
 
-outbound_domains = Table(  # the same by recipient domain, in two grains
+outbound_domains = Table(  # the same by recipient domain, over spans of several lengths
     "outbound_domains",
     metadata,
     Column("account_id", BigInteger, primary_key=True),
     Column("sender", Text, primary_key=True),
-    Column("span", Text, primary_key=True),  # day | month
-    Column("begins_at", BigInteger, primary_key=True),
+    Column("hours", Integer, primary_key=True),  # 24 | 192 | 1536
+    Column("begins_at", BigInteger, primary_key=True),  # a multiple of that
     Column("domain", Text, primary_key=True),
     Column("delivered", BigInteger, nullable=False),
     Column("bounced", BigInteger, nullable=False),
@@ -435,7 +435,7 @@ inbound_senders = Table(  # those accepted, by the domain of the envelope's send
     metadata,
     Column("account_id", BigInteger, primary_key=True),
     Column("domain", Text, primary_key=True),
-    Column("span", Text, primary_key=True),  # hour | day | month
+    Column("hours", Integer, primary_key=True),  # 1 | 24 | 192 | 1536
     Column("begins_at", BigInteger, primary_key=True),
     Column("sender_domain", Text, primary_key=True),
     Column("accepted", BigInteger, nullable=False),

@@ -173,7 +173,8 @@ def _breakdown(found: Delivery, group_by: str, asked: Asked) -> list[shapes.Deli
             return [_row(delta, domain=name) for name, delta in found.by_domain]
         case "hour":
             hours = sorted(found.by_time.items(), reverse=True)
-            return [_row(delta, hour=from_micros(at)) for at, delta in hours if any(delta[:3])]
+            rows = [_row(delta, hour=from_micros(at)) for at, delta in hours]
+            return [row for row in rows if row.sent]
     days = {from_micros(at).date(): delta for at, delta in found.by_time.items()}
     first, last = asked.start.date(), asked.end.date()
     every = [last - timedelta(days=back) for back in range((last - first).days + 1)]
