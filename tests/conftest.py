@@ -10,6 +10,7 @@ import pytest
 
 from restante.clock import ManualClock
 from restante.config import SQLITE, Config
+from restante.net.connections import Connections
 from restante.runtime import Runtime
 from restante.storage import engine
 from restante.storage.blobs.files import FileBlobs
@@ -69,6 +70,7 @@ async def rt(config: Config, clock: ManualClock, resolver: FakeResolver) -> Asyn
         signals=signals,
         pool=pool,
         room=Room(config.data_dir, 0),
+        connections=Connections(10, 10),
     )
     await db.close()
     pool.shutdown()

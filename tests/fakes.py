@@ -26,7 +26,7 @@ class FakeResolver:
     async def mx(self, name: str) -> tuple[Mx, ...]:
         """The MX rows of the table, each ``preference host``."""
         rows = [row.split() for row in self._answer(name, "MX")]
-        return tuple(sorted(Mx(int(preference), host) for preference, host in rows))
+        return tuple(sorted(Mx(int(preference), host.rstrip(".")) for preference, host in rows))
 
     async def addresses(self, name: str) -> tuple[str, ...]:
         """The addresses of the table."""

@@ -1,8 +1,11 @@
 """Builders: boring, valid things made through core functions; a test states only what it is about."""
 
-from restante.core import mailboxes
+from restante import ids
+from restante.core import access, mailboxes, submission
+from restante.core.contents import NewContent
 from restante.core.delivery import Delivered
 from restante.core.mailboxes import Mailbox
+from restante.core.submission import NewRecipient, NewSubmission, Submission
 from restante.runtime import Runtime
 from restante.services import provisioning, storing
 from restante.storage import engine
@@ -36,3 +39,28 @@ def catch_up_index(rt: Runtime) -> None:
 async def refresh(rt: Runtime, mailbox: Mailbox) -> Mailbox:
     """The mailbox as it is now."""
     return await rt.db.read(mailboxes.get, mailbox.account_id, mailbox.id)
+
+
+async def make_submission(
+    rt: Runtime, mailbox: Mailbox, *to: str, raw: bytes | None = None, sender: str | None = None
+) -> Submission:
+    """A message of a mailbox on its way to ``to`` (default: one recipient elsewhere); its jobs wait."""
+    data = eml(sender=mailbox.address) if raw is None else raw
+    examined = storing.examine(data, mailbox.address, rt.config.storage.inline_bytes)
+    assert examined.raw is not None
+    content = NewContent(len(data), examined.sha256, examined.structure, examined.raw, None, None)
+    public_id = ids.new_uuid()
+    new = NewSubmission(
+        public_id=public_id,
+        queue_id=public_id.hex[-15:],
+        return_token=public_id.hex,
+        source="api",
+        principal=access.of_mailbox(mailbox),
+        sender=mailbox.address,
+        envelope_sender=mailbox.address if sender is None else sender,
+        recipients=tuple(NewRecipient("to", address) for address in to or ("eve@far.example",)),
+        subject="hello",
+        message_id_header=f"<{public_id}@example.test>",
+        size_bytes=len(data),
+    )
+    return await rt.db.write(submission.accept, mailbox.account_id, new, content, examined.summary, rt.clock.now())

@@ -125,6 +125,27 @@ def _check_listen(value: str) -> None:
     parse_listen(value)
 
 
+def parse_server(text: str) -> ListenAddress:
+    """Read ``mail.example.com:587`` or ``[2001:db8::1]:25``: one host with its port. Raises ``ValueError``."""
+    found = parse_listen(text)
+    if len(found) != 1 or found[0].port == 0 or not text.rpartition(":")[0].strip("*"):
+        raise ValueError("one host with its port, such as smtp.example.com:587")
+    return found[0]
+
+
+def _check_server(value: str) -> None:
+    if value:
+        parse_server(value)
+
+
+def _check_dns_servers(values: tuple[str, ...]) -> None:
+    for value in values:
+        try:
+            _require_ip(parse_server(value).host)
+        except ValueError:
+            raise ValueError("name servers such as 192.0.2.53:53 or [2001:db8::53]:53") from None
+
+
 def _setting(
     default: Any,
     doc: str,
@@ -204,6 +225,46 @@ class Submission:
         "127.0.0.1:2587", "Where our own users submit mail after a login (usually port 587).", check=_check_listen,
         flag="submission",
     )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """``[transfer]``"""
+
+    port: int = _setting(25, "The port at which other servers are asked to take mail.", least=1, most=65535)
+    smarthost: str = _setting(
+        "", "Send everything through this server (`host:port`) instead of the recipients' own.", check=_check_server
+    )
+    smarthost_tls: str = _setting(
+        "required", "TLS with the smarthost: `required` (STARTTLS, checked), `implicit` (port 465, checked), "
+        "`opportunistic` (unchecked), `none`.", choices=("required", "implicit", "opportunistic", "none"),
+    )  # fmt: skip
+    smarthost_username: str = _setting("", "Login at the smarthost; empty: none.")
+    smarthost_password: str = _setting("", "Password of that login.", secret=True)
+    max_connections: int = _setting(100, "Connections to other servers at one time.", least=1, most=10_000)
+    max_connections_per_domain: int = _setting(20, "Of those, connections for one domain's mail.", least=1)
+    timeout_seconds: int = _setting(
+        300, "Wait for an answer to a command (RFC 5321 §4.5.3.2); other waits keep their proportion to it.", least=1
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """``[egress]``"""
+
+    allow: tuple[str, ...] = _setting(
+        (), "Addresses or networks other than the open Internet that mail may go to when DNS names them.",
+        check=_check_networks,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """``[dns]``"""
+
+    servers: tuple[str, ...] = _setting(
+        (), "Name servers to ask (`address:port`); empty: those of the machine.", check=_check_dns_servers
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +409,9 @@ class Config:
     http: Http = _section(Http, "HTTP: APIs, documentation, metrics.")
     smtp: Smtp = _section(Smtp, "SMTP reception.")
     submission: Submission = _section(Submission, "SMTP submission.")
+    transfer: Transfer = _section(Transfer, "Sending to other servers.")
+    egress: Egress = _section(Egress, "Where connections may go on somebody else's word.")
+    dns: Dns = _section(Dns, "Name servers.")
     tls: Tls = _section(Tls, "TLS for SMTP.")
     mail_api: MailApi = _section(MailApi, "The Mail API (/api/v1).")
     limits: Limits = _section(Limits, "How often.")

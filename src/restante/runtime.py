@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from restante.clock import Clock
 from restante.config import Config
+from restante.net.connections import Connections
 from restante.net.dns import Resolver
 from restante.storage.blobs.base import BlobStore
 from restante.storage.database import Database
@@ -26,3 +27,4 @@ class Runtime:
     signals: Signals
     pool: ThreadPoolExecutor
     room: Room
+    connections: Connections

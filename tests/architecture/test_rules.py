@@ -98,6 +98,7 @@ WITHOUT_ACCOUNT = {
     "delivery.deliver",
     "delivery.deliver_encoded",
     "delivery.place",
+    "transfer.store_report",
     # for the operator, and for the standing jobs of the instance
     "contents.list_unused",
     "domains.find_by_name",
@@ -112,6 +113,10 @@ WITHOUT_ACCOUNT = {
     "indexing.count_queued",
     "jobs.claim",
     "jobs.complete",
+    "jobs.hasten",
+    "jobs.release_all",
+    "jobs.settle",
+    "jobs.renew",
     "jobs.next_run_at",
     "jobs.put_back",
     "mailboxes.list_admins",

@@ -50,7 +50,7 @@ class _Server(asyncio.DatagramProtocol):
 async def resolver() -> AsyncIterator[SystemResolver]:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(_Server, local_addr=("127.0.0.1", 0))
-    yield SystemResolver(("127.0.0.1",), transport.get_extra_info("sockname")[1], timeout_seconds=0.5)
+    yield SystemResolver((transport.get_extra_info("sockname"),), timeout_seconds=0.5)
     transport.close()
 
 

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 from restante.clock import SystemClock
 from restante.config import Config
 from restante.core import tokens
+from restante.net.connections import Connections
 from restante.runtime import Runtime
 from restante.server import asgi
 from restante.server.metrics import Metrics
@@ -73,6 +74,7 @@ class Api:
             signals=signals,
             pool=pool,
             room=Room(data_dir, 0),
+            connections=Connections(10, 10),
         )
         now = self._rt.clock.now()
         red = await db.write(make_tenant, "red", now)

@@ -5,12 +5,12 @@ lease and the job is claimed again. ``unique_key`` keeps a second waiting job of
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, or_, select, true, update
 
 from restante import clock
 from restante.errors import Conflict
@@ -25,13 +25,15 @@ _j = tables.jobs.c
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A claimed job; ``attempts`` counts this one."""
+    """A claimed job; ``attempts`` counts this one, ``owner`` has claimed it."""
 
     id: JobId
     account_id: AccountId | None
     kind: str
     payload: Mapping[str, Any]
     attempts: int
+    owner: str = ""
+    lane: str | None = None
 
 
 def enqueue(
@@ -43,8 +45,12 @@ def enqueue(
     now: datetime,
     run_at: datetime | None = None,
     unique_key: str | None = None,
+    lane: str | None = None,
 ) -> JobId | None:
-    """Add a job, to run at ``run_at`` (default: at once); None when one with this ``unique_key`` waits already."""
+    """Add a job, to run at ``run_at`` (default: at once); None when one with this ``unique_key`` waits already.
+
+    Only so many jobs of one ``lane`` run at a time, so that those for a slow peer leave room for others.
+    """
     if unique_key is not None and conn.execute(select(_j.id).where(_j.unique_key == unique_key)).first():
         return None
     row = conn.execute(
@@ -54,43 +60,68 @@ def enqueue(
             kind=kind,
             payload=json.dumps(payload, separators=(",", ":")),
             unique_key=unique_key,
+            lane=lane,
             run_at=clock.to_micros(run_at or now),
             created_at=clock.to_micros(now),
         )
         .returning(_j.id)
     ).one()
-    touch(conn, account_id or INSTANCE)
+    touch(conn, INSTANCE)
     return JobId(row.id)
 
 
-def next_run_at(conn: ReadConn) -> datetime | None:
-    """When the next job may be claimed; None when there is none."""
-    return clock.optional_from_micros(conn.execute(select(func.min(_j.run_at))).scalar())
+def next_run_at(conn: ReadConn, full_lanes: Collection[str] = ()) -> datetime | None:
+    """When the next job outside of these lanes may be claimed; None when there is none."""
+    first = select(_j.run_at).where(_outside(full_lanes)).order_by(_j.run_at, _j.id).limit(1)
+    return clock.optional_from_micros(conn.execute(first).scalar())
+
+
+def _outside(lanes: Collection[str]) -> ColumnElement[bool]:
+    return or_(_j.lane.is_(None), _j.lane.not_in(lanes)) if lanes else true()
 
 
 @concurrent
-def claim(conn: WriteConn, owner: str, limit: int, lease: timedelta, now: datetime) -> list[Job]:
-    """Take up to ``limit`` due jobs for ``lease``, oldest first. A claimed job is due again when its lease ends."""
+def claim(
+    conn: WriteConn,
+    owner: str,
+    limit: int,
+    lease: timedelta,
+    now: datetime,
+    lane_limit: int | None = None,
+    lanes: Mapping[str, int] | None = None,
+) -> list[Job]:
+    """Take up to ``limit`` due jobs for ``lease``, oldest first. A claimed job is due again when its lease ends.
+
+    ``lanes`` says how many jobs of each lane run already: none is taken that would be one over ``lane_limit``.
+    """
     micros = clock.to_micros(now)
-    chosen = conn.execute(
-        select(_j.id)
-        .where(_j.run_at <= micros)
+    used = dict(lanes or {})
+    full = [lane for lane, count in used.items() if lane_limit is not None and count >= lane_limit]
+    due = conn.execute(
+        select(_j.id, _j.lane)
+        .where(_j.run_at <= micros, _outside(full))
         .order_by(_j.run_at, _j.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    ids = [row.id for row in chosen]
+    ids = []
+    for job_id, lane in due:
+        if lane is not None and lane_limit is not None:
+            if used.get(lane, 0) >= lane_limit:
+                continue
+            used[lane] = used.get(lane, 0) + 1
+        ids.append(job_id)
     if not ids:
         return []
     rows = conn.execute(
         update(tables.jobs)
         .where(_j.id.in_(ids))
         .values(lease_owner=owner, run_at=micros + lease // clock.MICROSECOND, attempts=_j.attempts + 1)
-        .returning(_j.id, _j.account_id, _j.kind, _j.payload, _j.attempts)
+        .returning(_j.id, _j.account_id, _j.kind, _j.payload, _j.attempts, _j.lane)
     ).all()
     order = {job_id: at for at, job_id in enumerate(ids)}
     return [
-        Job(JobId(row.id), row.account_id, row.kind, json.loads(row.payload), row.attempts)
+        Job(JobId(row.id), row.account_id, row.kind, json.loads(row.payload), row.attempts, owner, row.lane)
         for row in sorted(rows, key=lambda row: order[row.id])
     ]
 
@@ -99,6 +130,39 @@ def claim(conn: WriteConn, owner: str, limit: int, lease: timedelta, now: dateti
 def complete(conn: WriteConn, owner: str, job_ids: Sequence[JobId]) -> int:
     """Forget jobs that are done; returns how many this owner still held."""
     return conn.execute(delete(tables.jobs).where(_j.id.in_(job_ids), _j.lease_owner == owner)).rowcount
+
+
+@concurrent
+def renew(conn: WriteConn, owner: str, job_ids: Sequence[JobId], lease: timedelta, now: datetime) -> int:
+    """Hold claimed jobs for ``lease`` from now on; returns how many this owner still held."""
+    until = clock.to_micros(now + lease)
+    mine = _j.id.in_(job_ids), _j.lease_owner == owner
+    return conn.execute(update(tables.jobs).where(*mine).values(run_at=until)).rowcount
+
+
+def release_all(conn: WriteConn, owners: str, now: datetime) -> int:
+    """Let the jobs be claimed anew whose owner's name begins so: those of a worker that is known to be gone."""
+    left = _j.lease_owner.startswith(owners, autoescape=True)
+    return conn.execute(update(tables.jobs).where(left).values(run_at=clock.to_micros(now), lease_owner=None)).rowcount
+
+
+def settle(conn: WriteConn, job: Job, run_at: datetime | None) -> bool:
+    """Complete a claimed job, or let it run again at ``run_at``, in the transaction that did its work.
+
+    False when another worker has it now: then that one settles it.
+    """
+    mine = _j.id == job.id, _j.lease_owner == job.owner
+    if run_at is None:
+        return conn.execute(delete(tables.jobs).where(*mine)).rowcount > 0
+    values = {"run_at": clock.to_micros(run_at), "lease_owner": None, "attempts": 0, "last_error": None}
+    return conn.execute(update(tables.jobs).where(*mine).values(**values)).rowcount > 0
+
+
+def hasten(conn: WriteConn, unique_keys: Sequence[str], now: datetime) -> int:
+    """Let waiting jobs run at once; returns how many do. Those that a worker has are left to it."""
+    waiting = _j.unique_key.in_(unique_keys), _j.lease_owner.is_(None)
+    touch(conn, INSTANCE)
+    return conn.execute(update(tables.jobs).where(*waiting).values(run_at=clock.to_micros(now))).rowcount
 
 
 @concurrent

@@ -248,8 +248,14 @@ def enqueue_transfer(
         {"account": account_id, "submission": submission_id, "domain": domain},
         now=now,
         run_at=run_at,
-        unique_key=f"{TRANSFER_KIND}-{submission_id}-{domain}",
+        unique_key=transfer_key(submission_id, domain),
+        lane=f"{TRANSFER_KIND}-{domain}",
     )
+
+
+def transfer_key(submission_id: SubmissionId, domain: str) -> str:
+    """The unique key of the job that moves a submission's recipients of one domain."""
+    return f"{TRANSFER_KIND}-{submission_id}-{domain}"
 
 
 def record_failed(conn: WriteConn, account_id: AccountId, new: NewSubmission, now: datetime) -> Submission:

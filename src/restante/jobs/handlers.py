@@ -8,10 +8,12 @@ from datetime import timedelta
 
 from restante.core import accounts, contents, events
 from restante.core.jobs import Job
+from restante.core.submission import TRANSFER_KIND
+from restante.core.transfer import REPORT_KIND
 from restante.ids import AccountId
 from restante.jobs.worker import Handler
 from restante.runtime import Runtime
-from restante.services import domains, notices, removal, statistics, submission
+from restante.services import domains, notices, removal, reports, statistics, submission, transfer
 
 SWEEP_ROWS = 200
 RECLAIM_PAGES = 2000
@@ -67,6 +69,8 @@ HANDLERS: Mapping[str, Handler] = {
     "count-arrivals": statistics.count_arrivals,
     "sweep-submissions": submission.sweep,
     notices.KIND: notices.store,
+    TRANSFER_KIND: transfer.run,
+    REPORT_KIND: reports.tell_sender,
 }
 PERIODIC: Mapping[str, timedelta] = {
     "sweep-contents": timedelta(minutes=5),

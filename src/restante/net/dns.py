@@ -4,10 +4,13 @@ A name that is not there and a name without such records give an empty answer; a
 ``RemoteUnavailable``: the two must never be taken for each other.
 """
 
+import ipaddress
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from restante.errors import RemoteUnavailable
+from restante.net.egress import Egress
 
 if TYPE_CHECKING:
     import dns.asyncresolver
@@ -41,13 +44,10 @@ class Resolver(Protocol):
 
 
 class SystemResolver:
-    """Asks the machine's own resolvers, or ``nameservers`` (IP addresses) at ``port``."""
+    """Asks the machine's own resolvers, or ``nameservers`` (IP addresses and ports)."""
 
-    def __init__(
-        self, nameservers: tuple[str, ...] = (), port: int = 53, timeout_seconds: float = TIMEOUT_SECONDS
-    ) -> None:
+    def __init__(self, nameservers: tuple[tuple[str, int], ...] = (), timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._nameservers = nameservers
-        self._port = port
         self._timeout_seconds = timeout_seconds
         self._made: dns.asyncresolver.Resolver | None = None
 
@@ -82,9 +82,75 @@ class SystemResolver:
     def _resolver(self) -> "dns.asyncresolver.Resolver":
         if self._made is None:
             import dns.asyncresolver
+            import dns.nameserver
 
             self._made = dns.asyncresolver.Resolver(configure=not self._nameservers)
             if self._nameservers:
-                self._made.nameservers = list(self._nameservers)
-                self._made.port = self._port
+                self._made.nameservers = [dns.nameserver.Do53Nameserver(*each) for each in self._nameservers]
         return self._made
+
+
+# --- where mail for a domain goes -------------------------------------------------------------------------------------
+
+MAX_HOSTS = 10  # mail exchangers of one domain that are tried
+MAX_ADDRESSES = 8  # addresses of one exchanger that are tried
+
+
+class Unroutable(Exception):
+    """No server will ever take mail for the domain as DNS has it now; ``code`` is the enhanced status code."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code, self.text = code, text
+
+
+async def mail_hosts(resolver: Resolver, domain: str, own_name: str) -> tuple[str, ...]:
+    """The hosts that take mail for a domain in the order to try them, equals shuffled (RFC 5321 §5.1).
+
+    A domain without MX records is its own host; an address literal too. Hosts at and behind this server's own place
+    are left out. Raises Unroutable (null MX, RFC 7505; nobody before us), RemoteUnavailable when DNS fails.
+    """
+    if domain.startswith("["):
+        return (domain,)
+    found = await resolver.mx(domain)
+    if not found:
+        return (domain,)
+    hosts = [mx for mx in found if mx.host]
+    if not hosts:
+        raise Unroutable("5.1.10", f"{domain} takes no mail: it has a null MX record")
+    own = [mx.preference for mx in hosts if mx.host == own_name.lower()]
+    if own:
+        hosts = [mx for mx in hosts if mx.preference < min(own)]
+        if not hosts:
+            raise Unroutable("5.4.6", f"mail for {domain} would come back to this server, which does not take it")
+    random.shuffle(hosts)
+    hosts.sort(key=lambda mx: mx.preference)
+    return tuple(dict.fromkeys(mx.host for mx in hosts))[:MAX_HOSTS]
+
+
+async def host_addresses(resolver: Resolver, host: str, egress: Egress) -> tuple[str, ...]:
+    """The addresses of a mail host that may be connected to: MX records are written by strangers.
+
+    Raises Unroutable (no address at all, or none that is allowed), RemoteUnavailable.
+    """
+    found = (_literal(host),) if host.startswith("[") else await resolver.addresses(host)
+    if not found:
+        raise Unroutable("5.4.4", f"the host {host} has no address")
+    allowed = [each for each in found if egress.permits(each)]
+    if not allowed:
+        raise Unroutable("5.4.4", f"the host {host} has no address that mail may go to")
+    return tuple(allowed[:MAX_ADDRESSES])
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an IP address and no name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _literal(host: str) -> str:
+    inside = host[1:-1]
+    return inside[5:] if inside[:5].lower() == "ipv6:" else inside

@@ -255,6 +255,7 @@ jobs = Table(  # background work, at least once
     Column("attempts", Integer, nullable=False, default=0),
     Column("lease_owner", Text),
     Column("last_error", Text),
+    Column("lane", Text),  # only so many jobs of one lane run at a time; null: no bound
     Column("created_at", BigInteger, nullable=False),
     Index(None, "run_at", "id"),
     sqlite_autoincrement=True,

@@ -16,8 +16,9 @@ from secrets import token_hex
 
 from restante import log, vault
 from restante.clock import SystemClock
-from restante.config import Config
+from restante.config import Config, parse_server
 from restante.errors import Unavailable
+from restante.net.connections import Connections
 from restante.net.dns import SystemResolver
 from restante.runtime import Runtime
 from restante.server import descriptors, listeners
@@ -104,11 +105,12 @@ def _runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoolExe
         db=db,
         blobs=open_blobs(config),
         clock=SystemClock(),
-        resolver=SystemResolver(),
+        resolver=SystemResolver(tuple(parse_server(each) for each in config.dns.servers)),
         vault=secrets,
         signals=signals,
         pool=pool,
         room=Room(config.data_dir, config.storage.min_free_bytes),
+        connections=Connections(config.transfer.max_connections, config.transfer.max_connections_per_domain),
     )
 
 
@@ -157,6 +159,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
         engine.prepare_index(Place(config.data_dir, url))
         pool = stack.enter_context(ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work"))
         rt = _runtime(config, db, signals, pool, secrets)
+        stack.push_async_callback(rt.connections.close)
         pool.submit(_warn_of_blobs, rt.blobs)
         first = await provisioning.first_run(rt)
         running = await stack.enter_async_context(parts.start(rt, db, sockets))

@@ -116,12 +116,22 @@ async def deliver(
 
     Raises Unavailable (nothing is stored), NotFound when a mailbox is gone.
     """
+    call = await encode(rt, raw, examined, targets, received_at)
+    return delivery.decode_answer(await rt.db.write(delivery.deliver_encoded, call))
+
+
+async def encode(
+    rt: Runtime, raw: Buffer, examined: Examined, targets: Sequence[Target], received_at: datetime
+) -> bytes:
+    """The call for ``delivery.deliver_encoded``; large bytes are in the blob store when this returns.
+
+    Raises Unavailable.
+    """
     parts = [
         (account_id, await new_content(rt, account_id, raw, examined))
         for account_id in dict.fromkeys(target.account_id for target in targets)
     ]
-    call = delivery.encode_call(parts, examined.summary, list(targets), received_at)
-    return delivery.decode_answer(await rt.db.write(delivery.deliver_encoded, call))
+    return delivery.encode_call(parts, examined.summary, list(targets), received_at)
 
 
 async def new_content(rt: Runtime, account_id: AccountId, raw: Buffer, examined: Examined) -> NewContent:

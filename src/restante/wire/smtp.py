@@ -335,3 +335,110 @@ def encode_data(raw: bytes | mmap.mmap, chunk_bytes: int = 64 * 1024) -> Iterato
     if checker.bare_newline:
         raise errors.Invalid("the message has a bare CR or LF", code="bare_newline")
     yield b".\r\n" if line_start else TERMINATOR
+
+
+# --- the client's half ------------------------------------------------------------------------------------------------
+
+MAX_REPLY_BYTES = 64 * 1024  # of one reply, all its lines; RFC 5321 §4.5.3.1.5 gives a line 512
+MAX_REPLY_LINES = 200
+_REPLY_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
+_ENHANCED = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?: +|$)")
+_NOT_SENT = re.compile(r"[\r\n\x00]")
+
+
+class ReplyError(Exception):
+    """What the server says is no SMTP, or more of it than anybody needs; the connection is of no further use."""
+
+
+class ReplyParser:
+    """Cuts what a server sends into replies (RFC 5321 §4.2.1). Each byte is looked at once; the memory is bounded.
+
+    Lenient where real servers differ: a line may end in a bare LF, the text may be missing, and of several lines with
+    different codes the last decides.
+    """
+
+    __slots__ = ("_buffer", "_lines", "_size")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of a further reply has come yet."""
+        return not (self._buffer or self._lines)
+
+    def feed(self, data: bytes) -> list[Reply]:
+        """Take the next bytes; the replies that are complete now. Raises ReplyError."""
+        lines = (self._buffer + data).split(b"\n")
+        self._buffer = lines.pop()
+        found = [reply for line in lines if (reply := self._take(line.removesuffix(b"\r")))]
+        if self._size + len(self._buffer) > MAX_REPLY_BYTES:
+            raise ReplyError("the reply is too long")
+        return found
+
+    def _take(self, line: bytes) -> Reply | None:
+        match = _REPLY_LINE.fullmatch(line)
+        if match is None:
+            raise ReplyError("the reply is not SMTP")
+        self._lines.append(match[3] or b"")
+        self._size += len(line)
+        if self._size > MAX_REPLY_BYTES or len(self._lines) > MAX_REPLY_LINES:
+            raise ReplyError("the reply is too long")
+        if match[2] == b"-":
+            return None
+        reply = _reply_of(int(match[1]), self._lines)
+        self._lines = []
+        self._size = 0
+        return reply
+
+
+def _reply_of(code: int, lines: list[bytes]) -> Reply:
+    """A reply whose text has a line for each of its own, harmless to store and to show.
+
+    The enhanced code counts only when its class is that of the code (RFC 2034 §3), and is taken off every line.
+    """
+    texts = [_CONTROL.sub("?", line.decode("utf-8", "replace")) for line in lines]
+    first = _ENHANCED.match(texts[-1])
+    if first is None or int(first[1]) != code // 100:
+        return Reply(code, "", "\n".join(texts))
+    enhanced = ".".join(first.groups())
+    return Reply(code, enhanced, "\n".join(_ENHANCED.sub("", text, count=1) for text in texts))
+
+
+def parse_ehlo(found: Reply) -> dict[str, str]:
+    """What the answer to EHLO offers: upper-case keywords with their parameters (RFC 5321 §4.1.1.1)."""
+    offered = {}
+    for line in found.text.split("\n")[1:]:
+        keyword, _, parameters = line.replace("=", " ", 1).strip().partition(" ")  # "AUTH=LOGIN" of old servers
+        if keyword and (keyword.upper() not in offered):
+            offered[keyword.upper()] = parameters.strip()
+    return offered
+
+
+def command(*words: str) -> bytes:
+    """A command line. Raises Invalid(code="unsendable") for CR, LF or NUL in a word: nothing adds a command."""
+    line = " ".join(words)
+    if _NOT_SENT.search(line):
+        raise errors.Invalid("a line end or NUL cannot be sent", code="unsendable")
+    return line.encode("utf-8") + b"\r\n"
+
+
+def mail_command(sender: str, *parameters: str) -> bytes:
+    """``MAIL FROM:<sender>`` with its parameters; "" is the null path. Raises Invalid(code="unsendable")."""
+    return command(f"MAIL FROM:<{_sendable(sender)}>", *parameters)
+
+
+def rcpt_command(recipient: str) -> bytes:
+    """``RCPT TO:<recipient>``. Raises Invalid(code="unsendable")."""
+    return command(f"RCPT TO:<{_sendable(recipient)}>")
+
+
+def _sendable(address: str) -> str:
+    """An address between angle brackets: a bracket or blank would end it early, unless a quoted local part has it."""
+    local = address.rpartition("@")[0]
+    bare = address if not (local.startswith('"') and local.endswith('"')) else address.rpartition("@")[2]
+    if any(sign in bare for sign in "<> ") or len(address.encode("utf-8", "replace")) > MAX_ADDRESS:
+        raise errors.Invalid("that address cannot be sent", code="unsendable")
+    return address

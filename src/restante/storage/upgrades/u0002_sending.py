@@ -1,4 +1,4 @@
-"""Upgrade 2: sending: new tables, and what a token is for."""
+"""Upgrade 2: sending: new tables, the lanes of jobs, and what a token is for."""
 
 from sqlalchemy import Connection, text
 
@@ -18,7 +18,8 @@ NEW = (
 
 
 def run(conn: Connection) -> None:
-    """Make the tables of submission, transfer and statistics, and the purpose of tokens."""
+    """Make the tables of submission, transfer and statistics, the lane of jobs and the purpose of tokens."""
+    conn.execute(text("ALTER TABLE jobs ADD COLUMN lane TEXT"))
     tables.metadata.create_all(conn, tables=NEW, checkfirst=False)
     conn.execute(text("ALTER TABLE tokens ADD COLUMN purpose TEXT DEFAULT 'program' NOT NULL"))
     conn.execute(text("CREATE INDEX ix_tokens_mailbox_id ON tokens (mailbox_id)"))
