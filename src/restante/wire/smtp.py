@@ -261,7 +261,9 @@ class DataDecoder:
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Take the next chunk; return (decoded bytes of the message, what follows the end of it)."""
         data = self._held + data
-        end = data.find(TERMINATOR)
+        dot = end = data.find(b"\r\n.")  # most messages have one such place: their end
+        if dot >= 0 and not data.startswith(TERMINATOR, dot):
+            end = data.find(TERMINATOR, dot)
         if end >= 0:
             self.finished = True
             body, rest = data[: end + 2], data[end + 5 :]
@@ -271,9 +273,8 @@ class DataDecoder:
         if not body:
             return b"", rest
         if not self.bare_newline:
-            pairs = body.count(b"\r\n")
-            self.bare_newline = body.count(b"\r") != pairs or body.count(b"\n") != pairs
-        if b"\r\n." in body:
+            self.bare_newline = body.count(b"\r") != body.count(b"\n") or _BARE_CR.search(body) is not None
+        if dot not in (-1, end):
             body = body.replace(b"\r\n.", b"\r\n")
         if not self._started:
             self._started = True
