@@ -314,6 +314,13 @@ def test_deep_nesting_and_many_parts_are_bounded() -> None:
     assert root.children[-1].end == len(many)
 
 
+def test_a_preview_ends_with_a_whole_character() -> None:
+    head = b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    for width in range(20, 80):  # the first look at the text ends at every place of a letter near the 200th
+        raw = head + b"x" * width + b"=C3=A9" * 300
+        assert mail.preview(mail.parse(raw), raw) == "x" * width + "é" * (200 - width)
+
+
 def test_html_only_messages_have_a_preview() -> None:
     raw = b"Content-Type: text/html; charset=utf-8\r\n\r\n<style>p {}</style><p>Hello <b>you</b> &amp; me</p>"
     message = mail.parse(raw)

@@ -4,7 +4,7 @@ The one look-up that starts without an account: mail arrives for an address. It 
 message, so it is one prepared statement (two when only a catch-all can take the mail).
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, select
 
@@ -18,8 +18,7 @@ from restante.schema.prepared import Prepared, Row
 POSTMASTER = "postmaster"
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """One mailbox that takes the mail; ``address`` is the normalised envelope address with its tag."""
 
     account_id: AccountId

@@ -25,7 +25,8 @@ MAX_SEARCHABLE = 256 << 10  # characters
 MAX_SEARCHABLE_BYTES = 1 << 20  # encoded bytes of all body parts together read for searching
 PREVIEW_LENGTH = 200
 PREVIEW_BYTES = 64 << 10  # encoded bytes of all body parts together read for it
-FIRST_BYTES = 2 << 10  # of plain text: nearly always they hold enough
+FIRST_BYTES = 1_000  # of plain text: nearly always they hold enough
+FIRST_MARGIN = 10  # characters of it that are left out: the last one may be cut in the middle
 MAX_RAW_FIELD = 32 << 10  # bytes of one header field kept for ENVELOPE
 
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="))
@@ -259,7 +260,9 @@ def _quoted_printable(raw: Buffer, start: int, end: int) -> Iterator[bytes]:
 
 
 def _quoted(data: bytes) -> bytes:
-    return binascii.a2b_qp(_SOFT_BREAK.sub(b"=", data))
+    if b"= " in data or b"=\t" in data:  # rare, and cheaper to see
+        data = _SOFT_BREAK.sub(b"=", data)
+    return binascii.a2b_qp(data)
 
 
 def _uuencode(raw: Buffer, start: int, end: int) -> Iterator[bytes]:
@@ -348,7 +351,10 @@ def readable(message: Message, raw: Buffer, limit: int = MAX_SEARCHABLE_BYTES) -
 
     At most ``limit`` encoded bytes are decoded; for a message that is only another message, that one's text.
     """
-    bodies = _bodies(message)
+    return _readable(message, _bodies(message), raw, limit)
+
+
+def _readable(message: Message, bodies: list[tuple[Part, bool]], raw: Buffer, limit: int) -> Iterator[str]:
     if not bodies:
         inner = next((part for part in structure.walk(message.root) if part.content_type == "message/rfc822"), None)
         if inner is not None and inner.children:
@@ -370,10 +376,11 @@ def preview(message: Message, raw: Buffer) -> str:
     """The first words of a message on one line, at most 200 characters."""
     bodies = _bodies(message)
     if bodies and bodies[0][0].content_type == "text/plain":
-        found = _first_words(readable(message, raw, FIRST_BYTES))
-        if len(found) >= PREVIEW_LENGTH - 1:  # a space at the cut is dropped
-            return found
-    return _first_words(readable(message, raw, PREVIEW_BYTES))
+        length = PREVIEW_LENGTH + FIRST_MARGIN
+        found = _first_words(_readable(message, bodies, raw, FIRST_BYTES), length)
+        if len(found) >= length - 1:  # a space at the cut is dropped
+            return found[:PREVIEW_LENGTH].rstrip()
+    return _first_words(_readable(message, bodies, raw, PREVIEW_BYTES))
 
 
 def searchable(message: Message, raw: Buffer) -> str:
@@ -387,23 +394,23 @@ def extracts(message: Message, raw: Buffer) -> tuple[str, str]:
     return _first_words(contents), _all_words(message, contents)
 
 
-def _first_words(contents: Iterable[str]) -> str:
+def _first_words(contents: Iterable[str], length: int = PREVIEW_LENGTH) -> str:
     out = ""
     for content in contents:
         for size in (2 * PREVIEW_LENGTH, 10 * PREVIEW_LENGTH):  # nearly always the first one has enough
-            found = _shown(f"{out} {content[:size]}")
-            if len(found) >= PREVIEW_LENGTH or size >= len(content):
+            found = _shown(f"{out} {content[:size]}", length)
+            if len(found) >= length or size >= len(content):
                 break
         out = found
-        if len(out) >= PREVIEW_LENGTH:
+        if len(out) >= length:
             break
-    return out[:PREVIEW_LENGTH].rstrip()
+    return out[:length].rstrip()
 
 
-def _shown(text: str) -> str:
+def _shown(text: str, length: int) -> str:
     """``text`` on one line, spaces for what cannot be printed."""
     text = " ".join(text.split())
-    if text[:PREVIEW_LENGTH].isprintable():
+    if text[:length].isprintable():
         return text
     text = "".join([one if one.isprintable() or one in _JOINERS else " " for one in text])
     return " ".join(text.split())

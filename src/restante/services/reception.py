@@ -5,8 +5,8 @@ When ``receive`` returns the message is durable in every recipient's mailbox; wh
 
 import functools
 import re
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from restante import ids, log
 from restante.core.delivery import Delivered, Target
@@ -24,8 +24,7 @@ _HOP = re.compile(rb"^received[ \t]*:", re.IGNORECASE | re.MULTILINE)
 _DELIVERED_TO = re.compile(rb"^delivered-to[ \t]*:[ \t]*([^\r\n]{1,998})", re.IGNORECASE | re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """Who it is from and for. ``sender`` is "" for the null reverse-path."""
 
     sender: str
@@ -34,8 +33,7 @@ class Envelope:
     body: str = "7BIT"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where a message came in; goes into its Received line (RFC 5321 §4.4, RFC 3848)."""
 
     peer: str
@@ -46,8 +44,7 @@ class Source:
     login: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """Proof of a durable message; ``id`` stands in the Received lines and in the 250."""
 
     id: str
@@ -109,12 +106,13 @@ _date = functools.lru_cache(maxsize=4)(serialize.date)
 def _require_no_loop(rt: Runtime, raw: Buffer, parsed: Message, envelope: Envelope) -> None:
     """Refuse what has been here before, or has travelled too far (RFC 5321 §6.3)."""
     block = raw[: parsed.root.body_start]
-    hops = len(_HOP.findall(block))
+    lowered = block.lower()
+    hops = len(_HOP.findall(block)) if lowered.count(b"received") > rt.config.smtp.limits.max_hops else 0
     if hops > rt.config.smtp.limits.max_hops:
         raise Invalid(f"the message loops: it has {hops} Received lines", code="loop")
-    been = {found.strip().lower() for found in _DELIVERED_TO.findall(block)}
-    if not been:
+    if b"delivered-to" not in lowered:
         return
+    been = {found.strip().lower() for found in _DELIVERED_TO.findall(block)}
     for route in envelope.recipients:
         if route.delivered_to.encode().lower() in been:
             raise Invalid(f"the message loops: it was delivered to {route.delivered_to} before", code="loop")

@@ -8,8 +8,8 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import zstandard
 
@@ -34,8 +34,7 @@ MAX_SUBJECT = 2000  # characters kept in list rows
 MAX_LISTED = 500  # characters of a name, an address or a Message-ID kept in list rows
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(NamedTuple):
     """What was read from a message's bytes, before it is known for whom it is.
 
     ``raw`` is None for a message that is too large for a row; only then ``folded`` is set.
