@@ -39,7 +39,10 @@ LENGTH = struct.Struct("!I")
 SOCKET_BYTES = 4 << 20
 RECEIVE_BYTES = 1 << 20
 GROUP_CALLS = 256
-GATHER_SECONDS = 0.0015  # for more calls to join a group that follows one of several; a lone caller never waits
+# For more calls to join a group that follows one of several: for each call of that one, and at most. A lone caller never
+# waits, few wait little.
+GATHER_SECONDS = 0.0004
+GATHER_MAX_SECONDS = 0.003
 GROUP_BYTES = 16 << 20
 LOCK_SECONDS = 10.0  # a writer whose front was killed may still be finishing its last group
 RECLAIM = "reclaim"  # in the place of fn: give free pages back, outside any transaction
@@ -132,7 +135,7 @@ class _Groups:
             if not self._receive(0):
                 return None
         if self._last_group > 1:
-            time.sleep(GATHER_SECONDS)
+            time.sleep(min(GATHER_SECONDS * self._last_group, GATHER_MAX_SECONDS))
         while len(self._waiting) < GROUP_CALLS:
             before = len(self._waiting) + len(self._buffer)
             with contextlib.suppress(BlockingIOError):
