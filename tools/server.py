@@ -79,6 +79,16 @@ class Server:
                     return pid
         raise NotReady(f"no process {word}")
 
+    def cpu_seconds(self) -> dict[str, float]:
+        """Process, by the name of its module, -> seconds of CPU that it has used so far, user and system together."""
+        found: dict[str, float] = {}
+        for pid in self.pids:
+            with contextlib.suppress(OSError):
+                user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+                name = process_name(pid)
+                found[name] = found.get(name, 0.0) + (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return found
+
     def kill_group(self) -> None:
         """SIGKILL for every process at once, as near to a crash of the machine as signals come."""
         with contextlib.suppress(ProcessLookupError):
@@ -125,6 +135,12 @@ def command(data_dir: Path, *arguments: str, check: bool = True, seconds: float 
     if check and done.returncode != 0:
         raise AssertionError(f"restante {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
     return json.loads(done.stdout) if done.stdout.strip() else {}
+
+
+def process_name(pid: int) -> str:
+    """The module that a process of ours runs: ``restante.storage.writer``."""
+    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return next((word.decode() for word in words if word.startswith(b"restante")), f"process {pid}")
 
 
 def descendants(pid: int) -> list[int]:

@@ -30,6 +30,7 @@ def test_ingest_is_measured_beside_postfix() -> None:
         ]
         assert all(int(row[1].replace(",", "")) > 0 for row in table.rows)
         assert all(row[-1] == "0" for row in table.rows), "something was not accepted"
+        assert "restante.storage.writer" in table.note
         assert table.targets
 
 

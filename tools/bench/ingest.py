@@ -29,6 +29,7 @@ class Rounds:
     lags: list[float] = field(default_factory=list)
     p50: list[float] = field(default_factory=list)
     p99: list[float] = field(default_factory=list)
+    cpu: list[dict[str, float]] = field(default_factory=list)  # process -> us a message, indexed
     refused: int = 0
 
     def take(self, load: smtp_load.Load, lag: float) -> None:
@@ -78,8 +79,11 @@ def _measure(options: Options, server: Server, peers: dict[str, postfix.Postfix]
 
 
 def _us(server: Server, mails: list[Mail], connections: int, seconds: float, ours: Rounds) -> None:
+    before = server.cpu_seconds()
     load = uvloop.run(smtp_load.send(server.smtp, mails, connections=connections, seconds=seconds))
     ours.take(load, await_index(server.data_dir))
+    spent = {name: used - before.get(name, 0.0) for name, used in server.cpu_seconds().items()}
+    ours.cpu.append({name: used * 1e6 / max(load.accepted, 1) for name, used in spent.items()})
     say(f"  restante  {connections:>2} connections  {load.rate:7.0f}/s  index behind {ours.lags[-1]:.2f} s")
 
 
@@ -133,10 +137,17 @@ def _table(options: Options, connections: int, seconds: float, ours: Rounds, the
         text = f"{what}: {ratio:.2f} times Postfix (wanted: {least}), {lean:.2f} times its bare queue; {pairs}"
         targets.append(Target(text, ratio >= least))
     lag = statistics.median(ours.lags)
-    note = f"{options.rounds} rounds of {seconds:.0f} s each; after the last answer the index was {lag:.2f} s behind."
+    note = f"{options.rounds} rounds of {seconds:.0f} s each; after the last answer the index was {lag:.2f} s behind. "
+    note += f"CPU a message: {_cpu(ours)}."
     plural = "s" if connections > 1 else ""
     columns = ("", "messages/s", "range", "p50 ms", "p99 ms", "not accepted")
     return Table(f"Ingest, {connections} connection{plural}", columns, rows, targets, note)
+
+
+def _cpu(ours: Rounds) -> str:
+    """The median of the rounds by process: steadier than a rate where other programs run too."""
+    medians = {name: statistics.median(one.get(name, 0.0) for one in ours.cpu) for name in ours.cpu[-1]}
+    return ", ".join(f"{name} {used:.0f} us" for name, used in sorted(medians.items()))
 
 
 def _row(name: str, rounds: Rounds, rates: list[float]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from tools import smtp_load
 from tools.bench.ingest import await_index
 from tools.bench.report import Options, Table, Target
 from tools.mailgen import Generator
-from tools.server import Server
+from tools.server import Server, process_name
 
 SETTLE_SECONDS = 5.0
 MOST_IDLE_MIB = 150.0
@@ -42,8 +42,7 @@ def pss(server: Server) -> dict[str, float]:
     """Process -> MiB, from ``smaps_rollup``."""
     found: dict[str, float] = {}
     for pid in server.pids:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        name = next((word.decode() for word in words if word.startswith(b"restante")), f"process {pid}")
+        name = process_name(pid)
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 found[name] = found.get(name, 0.0) + int(line.split()[1]) / 1024

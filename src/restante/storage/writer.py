@@ -39,8 +39,8 @@ LENGTH = struct.Struct("!I")
 SOCKET_BYTES = 4 << 20
 RECEIVE_BYTES = 1 << 20
 GROUP_CALLS = 256
-# For more calls to join a group that follows one of several: for each call of that one, and at most. A lone caller never
-# waits, few wait little.
+# For more calls to join a group that follows one of several: for each call of that one, and at most.
+# A lone caller never waits, few wait little.
 GATHER_SECONDS = 0.0004
 GATHER_MAX_SECONDS = 0.003
 GROUP_BYTES = 16 << 20
