@@ -251,7 +251,7 @@ def segments(store: Store, table: str) -> int:
     """Segments that a search in ``table`` looks into (FTS5 keeps each one's number in the high bits of its pages)."""
     conn = apsw.Connection(str(store.data_dir / indexer.INDEX))
     try:
-        return int(conn.execute(f"SELECT count(DISTINCT id >> 37) FROM {table}_data WHERE id >= 1 << 37").get)
+        return int(conn.execute(f"SELECT count(DISTINCT id >> 37 & 65535) FROM {table}_data WHERE id >= 1 << 37").get)
     finally:
         conn.close()
 
@@ -268,6 +268,27 @@ def test_catching_up_leaves_the_index_merged(store: Store, monkeypatch: pytest.M
     assert store.index() == 0
     assert (segments(store, "fts"), segments(store, "grams")) == (1, 1)
     assert store.ids("apple") == store.expected("apple")
+
+
+def test_a_batch_is_one_segment_in_whatever_order_it_comes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(indexer, "BATCH_ROWS", 20)
+    monkeypatch.setattr(indexer, "UNMERGED_BATCHES", 1000)
+    ids = store.add(*[f"apple {n} pie{n}" for n in range(100)])
+    store.index()
+    store.reader.close()
+    indexer.discard(store.data_dir)
+    follower = store.indexer()
+    while follower.step():  # newest first
+        pass
+    assert segments(store, "fts") == 5
+    for message_id in ids[::-2][:20]:
+        store.move(message_id, 2)
+    while follower.step():
+        pass
+    assert segments(store, "fts") == 6
+    follower.close()
+    store.reader = sqlite.open_reader(store.data_dir)
+    assert store.ids("apple", folder=2) == store.expected("apple", folder=2)
 
 
 def test_segments_stay_few_without_an_idle_moment(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -299,7 +299,7 @@ class Indexer:
         documents: list[tuple[int, bytes]] = []
         texts: list[tuple[int, bytes]] = []
         fresh: dict[int, set[bytes]] = {}
-        for message_id, source in found.items():
+        for message_id, source in sorted(found.items()):  # FTS5 begins a new segment at each step back
             if source is None:
                 continue
             account_id, mailbox_id, folder_id, folded = source
