@@ -27,6 +27,7 @@ from restante.services import storing
 from restante.storage import indexer
 from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase
+from tools import corpus
 from tools.bench.report import Options, say
 from tools.mailgen import Generator
 from tools.server import Server, command
@@ -97,7 +98,7 @@ def _address(number: int) -> str:
 
 
 def _version() -> str:
-    digest = hashlib.sha256(str((FORM, MAILBOXES)).encode())
+    digest = hashlib.sha256(str((FORM, MAILBOXES, corpus.available())).encode())
     for name in SHAPED_BY:
         digest.update((SOURCE / name).read_bytes())
     return digest.hexdigest()[:12]
