@@ -11,8 +11,11 @@ from restante.core import verification as core_verification
 from restante.core.mailboxes import Mailbox
 from restante.errors import Unavailable
 from restante.runtime import Runtime
+from restante.schema.fulltext import sqlite as fulltext
 from restante.services import provisioning, storing, verification
 from tests.makers import catch_up_index
+
+MESSAGE = f"id & {fulltext.MESSAGE_MASK}"  # in the number of an index document
 
 
 async def _verify(rt: Runtime, repair: bool = False) -> dict[str, Any]:
@@ -114,14 +117,15 @@ async def test_an_orphan_blob_is_no_problem(rt: Runtime, mailbox: Mailbox) -> No
 
 
 async def test_the_index_is_compared(rt: Runtime, mailbox: Mailbox) -> None:
-    _damage(rt, "DELETE FROM fts_docsize WHERE id IN (2, 3)", "index.db")
+    _damage(rt, f"DELETE FROM fts_docsize WHERE {MESSAGE} IN (2, 3)", "index.db")
+    _damage(rt, "INSERT INTO texts VALUES (77, 77, x'00')", "index.db")
     _damage(rt, "INSERT INTO fts_docsize (id, sz, origin) VALUES (77, x'00', 1)", "index.db")
     found = await _verify(rt)
     assert sorted(one["kind"] for one in found["problems"]) == ["index_extra", "index_missing", "index_missing"]
 
 
 async def test_missing_documents_are_made_again(rt: Runtime, mailbox: Mailbox) -> None:
-    _damage(rt, "DELETE FROM fts_docsize WHERE id = 2", "index.db")
+    _damage(rt, f"DELETE FROM fts_docsize WHERE {MESSAGE} = 2", "index.db")
     assert (await _verify(rt, repair=True))["repaired_count"] == 1
     catch_up_index(rt)
     assert (await _verify(rt))["problems"] == []

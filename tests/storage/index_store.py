@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 import sqlalchemy
 import zstandard
-from sqlalchemy import Connection, Table, delete, insert, update
+from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from restante.mail import words
 from restante.schema import fulltext, tables
@@ -77,7 +77,7 @@ class Texts(ABC):
             tables.messages,
             account_id=account,
             mailbox_id=mailbox,
-            folder_id=folder,
+            folder_id=_folder(conn, account, mailbox, folder),
             uid=content_id,
             modseq=1,
             content_id=content_id,
@@ -113,14 +113,16 @@ class Texts(ABC):
         self.documents[message_id] = replace(old, folder_id=folder)
         m = tables.messages
         with self.transaction() as conn:
-            conn.execute(update(m).where(m.c.id == message_id).values(folder_id=folder))
+            folder_id = _folder(conn, old.account_id, old.mailbox_id, folder)
+            conn.execute(update(m).where(m.c.id == message_id).values(folder_id=folder_id))
             _insert(conn, tables.index_queue, account_id=old.account_id, message_id=message_id)
 
     def find(
         self, text: str, *, account: int = 1, mailbox: int | None = 1, folder: int | None = None, limit: int = 100_000
     ) -> Found:
         query = words.parse(text)
-        return fulltext.find(self.reader, Scope(account, mailbox, folder), query, limit=limit)
+        folder_id = None if folder is None else _folder_id(account, mailbox or 0, folder)
+        return fulltext.find(self.reader, Scope(account, mailbox, folder_id), query, limit=limit)
 
     def ids(self, text: str, **scope: Any) -> list[int]:
         found = self.find(text, **scope)
@@ -142,6 +144,20 @@ class Texts(ABC):
             ],
             reverse=True,
         )
+
+
+def _folder_id(account: int, mailbox: int, number: int) -> int:
+    return account * 10_000 + mailbox * 100 + number
+
+
+def _folder(conn: Connection, account: int, mailbox: int, number: int) -> int:
+    """The id of a mailbox's folder of that number, which is made on first use."""
+    folder_id = _folder_id(account, mailbox, number)
+    f = tables.folders
+    if conn.execute(select(f.c.id).where(f.c.id == folder_id)).first() is None:
+        values = {"id": folder_id, "account_id": account, "mailbox_id": mailbox, "name": str(number)}
+        _insert(conn, f, **values, uid_validity=1, uid_next=1, modseq=1, messages=1, created_at=0)
+    return folder_id
 
 
 def _insert(conn: Connection, table: Table, **values: Any) -> int:

@@ -71,10 +71,10 @@ def run_search(options: Options) -> list[Table]:
                 text = f"{name}, {where}: p95 {shown[1]} ms (wanted: {most:.0f})"
                 targets.append(Target(text, float(shown[1]) < most))
     note = (
-        f"{options.messages:,} messages in {len(boxes)} mailboxes, three tenths of them in the largest; each search is made"
-        " once, over one connection: the newest 50 hits with snippets, and their exact number. Half of the words (of four"
-        " letters and more) are drawn as often as they stand in the mail, half from the vocabulary, where most are rare;"
-        " substrings are four to six letters of such words; mailboxes are drawn by their size."
+        f"{options.messages:,} messages in {len(boxes)} mailboxes, three tenths of them in the largest; each search is"
+        " made once, over one connection: the newest 50 hits with snippets, and their exact number. Half of the words"
+        " (of four letters and more) are drawn as often as they stand in the mail, half from the vocabulary, where most"
+        " are rare; substrings are four to six letters of such words; mailboxes are drawn by their size."
     )
     return [Table("Search", ("", "searches", "p50 ms", "p95 ms", "p99 ms"), rows, targets, note)]
 

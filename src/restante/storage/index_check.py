@@ -39,7 +39,9 @@ def examine(data_dir: Path, after: Sequence[int], limit: int) -> IndexStep:
     with _opened(data_dir) as conn:
         rows = _numbers(conn, "SELECT id, account_id FROM messages WHERE id > ? ORDER BY id LIMIT ?", (start, limit))
         end = rows[-1][0] if len(rows) == limit else 1 << 62
-        documents = "SELECT id FROM search.fts_docsize WHERE id > ? AND id <= ?"
+        documents = (
+            "SELECT t.id FROM search.texts t JOIN search.fts_docsize d ON d.id = document WHERE t.id > ? AND t.id <= ?"
+        )
         indexed = {row[0] for row in _numbers(conn, documents, (start, end))}
         (unreached,), (watermark,) = _numbers(
             conn, "SELECT value FROM search.state WHERE key IN ('rebuilt', 'watermark') ORDER BY key", ()

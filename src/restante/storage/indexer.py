@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import ctypes
 import itertools
+import json
 import os
 import select
 import signal
@@ -29,11 +30,10 @@ import zstandard
 
 from restante.mail import message, words
 from restante.schema.fulltext import sqlite as fulltext
-from restante.schema.fulltext.plan import Scope
 
 MAIN = "restante.db"
 INDEX = "index.db"
-VERSION = f"5/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
+VERSION = f"6/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
 
 BATCH_ROWS = 500
 BATCH_BYTES = 16 << 20  # of messages as received
@@ -50,15 +50,15 @@ SWEEP_AFTER = 200  # removed messages
 BUSY_MILLISECONDS = 10_000
 CACHE_KIB = 16_384
 
-Source = tuple[int, int, int, bytes]  # account, mailbox, folder, folded text in UTF-8
-_SOURCE = "m.account_id, m.mailbox_id, m.folder_id, c.structure, c.raw, c.folded, c.size_bytes"
+Source = tuple[int, int, bytes]  # account, folder, folded text in UTF-8
+_SOURCE = "m.account_id, m.folder_id, c.structure, c.raw, c.folded, c.size_bytes"
 EXIT_RETRY = 1  # the disk is full or does not answer: start again later
 EXIT_CORRUPT = 3  # the index was thrown away: start again
 
 _TABLES = f"""
 CREATE TABLE state (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE version (value TEXT NOT NULL);
-CREATE TABLE texts (id INTEGER PRIMARY KEY, folded BLOB NOT NULL);
+CREATE TABLE texts (id INTEGER PRIMARY KEY, document INTEGER NOT NULL, folded BLOB NOT NULL);
 CREATE TABLE terms (id INTEGER PRIMARY KEY, account_id INTEGER NOT NULL, size INTEGER NOT NULL, term TEXT NOT NULL,
                     UNIQUE (account_id, size, term));
 CREATE VIRTUAL TABLE fts USING fts5(terms, content='', contentless_delete=1, detail=none,
@@ -273,16 +273,16 @@ class Indexer:
         return len(found)
 
     def _source(
-        self, account: int, mailbox: int, folder: int, structure: bytes, raw: bytes | None, folded: bytes, size: int
+        self, account: int, folder: int, structure: bytes, raw: bytes | None, folded: bytes, size: int
     ) -> Source:
         """What goes into the index of one message; damaged bytes give an empty text (``verify`` reports them)."""
         if raw is None:
-            return account, mailbox, folder, fulltext.unfold(self._unzip, folded).encode()
+            return account, folder, fulltext.unfold(self._unzip, folded).encode()
         try:
             text = message.searchable(message.load(structure), self._unzip.decompress(raw, max_output_size=size))
         except Exception:  # noqa: BLE001 - no stored message may stop the index
             text = ""
-        return account, mailbox, folder, words.fold_letters(text).encode()
+        return account, folder, words.fold_letters(text).encode()
 
     @contextlib.contextmanager
     def _batch(self) -> Iterator[None]:
@@ -297,27 +297,30 @@ class Indexer:
     def _write(self, found: dict[int, Source | None]) -> None:
         """Put documents in place (a value) or take them out (None); the caller commits."""
         documents: list[tuple[int, bytes]] = []
-        texts: list[tuple[int, bytes]] = []
+        texts: list[tuple[int, int, bytes]] = []
         fresh: dict[int, set[bytes]] = {}
-        for message_id, source in sorted(found.items()):  # FTS5 begins a new segment at each step back
+        for message_id, source in found.items():
             if source is None:
                 continue
-            account_id, mailbox_id, folder_id, folded = source
-            texts.append((message_id, self._zip.compress(folded)))
+            account_id, folder_id, folded = source
+            document = fulltext.document_id(folder_id, message_id)
+            texts.append((message_id, document, self._zip.compress(folded)))
             known = self._known.setdefault(account_id, set())
             terms, unknown = _terms(folded, known)
             known |= unknown
             fresh.setdefault(account_id, set()).update(unknown)
-            scope = " ".join(fulltext.scope_terms(account_id, mailbox_id, folder_id)).encode()
-            documents.append((message_id, b" ".join([scope, *terms])))
+            documents.append((document, b" ".join([fulltext.account_term(account_id).encode(), *terms])))
         for account_id, unknown in fresh.items():
             self._learn(account_id, unknown)
-        if documents:
-            self._index.executemany("INSERT OR REPLACE INTO fts(rowid, terms) VALUES (?, ?)", documents)
-            self._index.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?)", texts)
+        documents.sort()  # FTS5 begins a new segment at each step back
+        kept = {document for document, _ in documents}
+        sql = "SELECT document FROM texts WHERE id IN (SELECT value FROM json_each(?))"
+        before: Iterable[Any] = self._index.execute(sql, (json.dumps(list(found)),))
+        self._index.executemany("DELETE FROM fts WHERE rowid = ?", [row for row in list(before) if row[0] not in kept])
+        self._index.executemany("INSERT OR REPLACE INTO fts(rowid, terms) VALUES (?, ?)", documents)
+        self._index.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", texts)
         gone = [(message_id,) for message_id, source in found.items() if source is None]
         if gone:
-            self._index.executemany("DELETE FROM fts WHERE rowid = ?", gone)
             self._index.executemany("DELETE FROM texts WHERE id = ?", gone)
             self._removed += len(gone)
             self._set_state("removed", self._removed)
@@ -382,18 +385,20 @@ class Indexer:
         return self._sweep_at is not None
 
     def _is_used(self, account_id: int, term: str) -> bool:
-        match = f"{fulltext.quote(term)} AND {fulltext.scope_term(Scope(account_id))}"
+        match = f"{fulltext.quote(term)} AND {fulltext.quote(fulltext.account_term(account_id))}"
         return self._index.execute("SELECT 1 FROM fts WHERE fts MATCH ? LIMIT 1", (match,)).fetchone() is not None
 
     def differences(self) -> tuple[list[int], list[int]]:
         """Messages that the index lacks, and documents whose message is gone (both at most 1,000); for ``verify``."""
         self._main.execute("ATTACH ? AS search", (self._index.filename,))
         try:
+            document = f"folder_id << {fulltext.MESSAGE_BITS} | id"
             missing: Iterable[Any] = self._main.execute(
-                "SELECT id FROM messages WHERE id NOT IN (SELECT id FROM search.fts_docsize) LIMIT 1000"
+                f"SELECT id FROM messages WHERE {document} NOT IN (SELECT id FROM search.fts_docsize) LIMIT 1000"  # noqa: S608
             ).fetchall()
             extra: Iterable[Any] = self._main.execute(
-                "SELECT id FROM search.fts_docsize WHERE id NOT IN (SELECT id FROM messages) LIMIT 1000"
+                f"SELECT id & {fulltext.MESSAGE_MASK} FROM search.fts_docsize"  # noqa: S608 - constants only
+                f" WHERE id NOT IN (SELECT {document} FROM messages) LIMIT 1000"
             ).fetchall()
         finally:
             self._main.execute("DETACH search")

@@ -1,9 +1,10 @@
 """The search index on SQLite: ``index.db``, attached as ``search``; ``storage.indexer`` writes that file.
 
-``fts``: FTS5, a document per message (rowid = its id), the set of its terms (``mail.words``) and its scope terms:
-account, mailbox, folder. (A join for the folder would cost more than the search, so a move puts the message in the
-queue again.) ``terms``: each account's vocabulary. ``grams``: FTS5, a document per vocabulary entry, its trigrams, each
-marked with the account.
+``fts``: FTS5, a document per message, the set of its terms (``mail.words``) and its account's. Documents are numbered
+folder by folder (``document_id``), so that those of a folder are one stretch of each term's list: a search reads that
+stretch alone, whatever other folders and tenants have. (So a move puts the message in the queue again.) ``texts``: each
+message's folded text and the number of its document. ``terms``: each account's vocabulary. ``grams``: FTS5, a document
+per vocabulary entry, its trigrams, each marked with the account.
 
 Opening the entries of an OR costs as much as walking them, so the page is read first, ``PROBE`` hits at least: mostly
 that is all there are, and nothing is left to count.
@@ -23,21 +24,20 @@ if TYPE_CHECKING:  # the indexer imports this module and must stay small
 PROBE = 500  # hits that are read rather than counted
 GROUP = 8  # FTS5 walks all children of an OR at each step: a tree of small groups is as much faster
 NOTHING = '"#"'  # a term that no document has
+MESSAGE_BITS = 38  # of a document's number are the message's id; the folder's are above them
+MESSAGE_MASK = (1 << MESSAGE_BITS) - 1
 
 WORD_CHARACTERS = "_#%@.+-"
 
 
-def scope_terms(account_id: int, mailbox_id: int, folder_id: int) -> tuple[str, str, str]:
-    """The index terms of the account, mailbox and folder that a message is in; each names the wider ones too."""
-    return f"#a{account_id}", f"#m{account_id}.{mailbox_id}", f"#f{account_id}.{mailbox_id}.{folder_id}"
+def document_id(folder_id: int, message_id: int) -> int:
+    """The number of a message's document while the message is in that folder."""
+    return folder_id << MESSAGE_BITS | message_id
 
 
-def scope_term(scope: Scope) -> str:
-    """The term of the narrowest of them, quoted."""
-    account, mailbox, folder = scope_terms(scope.account_id, scope.mailbox_id or 0, scope.folder_id or 0)
-    if scope.mailbox_id is None:
-        return quote(account)
-    return quote(mailbox if scope.folder_id is None else folder)
+def account_term(account_id: int) -> str:
+    """The index term that all documents of an account have."""
+    return f"#a{account_id}"
 
 
 def gram_terms(account_id: int, term: str) -> str:
@@ -87,18 +87,28 @@ _IN_ORDER = (
 _FIRST = "ORDER BY size, term LIMIT ?"
 
 
+_FOLDERS = "SELECT id FROM folders WHERE account_id = ? AND messages > 0"
+_HITS = "FROM search.fts WHERE fts MATCH ? AND rowid BETWEEN ? AND ?"
+
+
 class SQLiteIndex:
-    """``plan.Index`` on one reading connection."""
+    """``plan.Index`` on one reading connection: the folders of the scope, one after the other."""
 
     def __init__(self, conn: "Connection", scope: Scope) -> None:
         self._cursor = conn.connection.cursor()
         self._account_id = scope.account_id
-        self._scope = scope_term(scope)
+        narrow = {"mailbox_id": scope.mailbox_id, "id": scope.folder_id}
+        given = {name: value for name, value in narrow.items() if value is not None}
+        sql = _FOLDERS + "".join(f" AND {name} = ?" for name in given)
+        found = self._rows(sql, (scope.account_id, *given.values()))
+        self._ranges = [(document_id(row[0], 0), document_id(row[0], MESSAGE_MASK)) for row in found]
 
-    def page(self, expression: Expression, limit: int, offset: int = 0) -> list[int]:
+    def page(self, expression: Expression, limit: int) -> list[int]:
         """The first ``limit`` messages that satisfy it."""
-        sql = "SELECT rowid FROM search.fts WHERE fts MATCH ? ORDER BY rowid DESC LIMIT ? OFFSET ?"
-        return [row[0] for row in self._rows(sql, (self._scoped(expression), limit, offset))]
+        sql = f"SELECT rowid & {MESSAGE_MASK} {_HITS} ORDER BY rowid DESC LIMIT ?"
+        match = self._match(expression)
+        found = [row[0] for places in self._ranges for row in self._rows(sql, (match, *places, limit))]
+        return found if len(self._ranges) == 1 else sorted(found, reverse=True)[:limit]
 
     def page_and_total(self, expression: Expression, limit: int, offset: int) -> tuple[list[int], int]:
         """``limit`` messages after ``offset`` of them, and how many there are in all."""
@@ -106,13 +116,17 @@ class SQLiteIndex:
         ids = self.page(expression, reach)
         if len(ids) < reach:
             return ids[offset : offset + limit], len(ids)
-        count = "SELECT count(*) FROM search.fts WHERE fts MATCH ?"
-        return ids[offset : offset + limit], int(self._rows(count, (self._scoped(expression),))[0][0])
+        sql, match = f"SELECT count(*) {_HITS}", self._match(expression)
+        total = sum([self._rows(sql, (match, *places))[0][0] for places in self._ranges])
+        return ids[offset : offset + limit], total
 
     def among(self, expression: Expression, ids: Sequence[int]) -> set[int]:
         """Those of ``ids`` that satisfy it."""
-        sql = "SELECT rowid FROM search.fts WHERE fts MATCH ? AND rowid IN (SELECT value FROM json_each(?))"
-        return {row[0] for row in self._rows(sql, (self._scoped(expression), json.dumps(ids)))}
+        documents = "SELECT document FROM search.texts WHERE id IN (SELECT value FROM json_each(?))"
+        # The sign keeps SQLite from a query of its own for each of them.
+        sql = f"SELECT rowid & {MESSAGE_MASK} {_HITS} AND +rowid IN ({documents})"
+        match, wanted = self._match(expression), json.dumps(ids)
+        return {row[0] for places in self._ranges for row in self._rows(sql, (match, *places, wanted))}
 
     def unsure(self) -> list[int]:
         """None: FTS5 holds any number of terms."""
@@ -137,18 +151,19 @@ class SQLiteIndex:
         self._cursor.execute(sql, parameters)
         return list(self._cursor.fetchall())
 
-    def _scoped(self, expression: Expression) -> str:
-        match = _match(expression)
-        return f"{self._scope} AND ({match})" if match else self._scope
+    def _match(self, expression: Expression) -> str:
+        return _match(expression) or quote(account_term(self._account_id))
 
 
 __all__ = [
+    "MESSAGE_BITS",
+    "MESSAGE_MASK",
     "WORD_CHARACTERS",
     "SQLiteIndex",
+    "account_term",
+    "document_id",
     "gram_terms",
     "quote",
-    "scope_term",
-    "scope_terms",
     "unfold",
     "unidata_version",
 ]
