@@ -13,6 +13,7 @@ COLUMNS = (
     "kind",
     "mailbox",
     "name",
+    "scopes",
     "rate_limit",
     "is_active",
     "last_used_at",
@@ -37,6 +38,7 @@ def token() -> None:
 @click.option("--account", metavar="NAME", help="It acts for this account.")
 @click.option("--mailbox", metavar="ADDRESS", help="It acts as this mailbox's user.")
 @click.option("--name", default="", help="What it is for.")
+@click.option("--scope", "scopes", multiple=True, metavar="NAME", help="It may do no more than this; may be repeated.")
 @click.option("--rate-limit", type=RateLimit(), help="Requests a minute instead of the dialect's own limits.")
 @click.option("--days", type=click.IntRange(1, 36500), help="It expires after so many days.")
 @common
@@ -47,6 +49,7 @@ def create(
     account: str | None,
     mailbox: str | None,
     name: str,
+    scopes: tuple[str, ...],
     rate_limit: int | None,
     days: int | None,
 ) -> None:
@@ -63,6 +66,7 @@ def create(
             name=name,
             rate_limit=rate_limit,
             days=days,
+            scopes=list(scopes) or None,
         ),
         creates=True,
     )

@@ -63,7 +63,8 @@ def authenticate_token(conn: ReadConn, dialect: str, plain: str, now: datetime) 
     if not held.is_sound or not token.is_usable(now):
         raise Unauthenticated("The token is expired or inactive.", code="token_expired")
     kind: Kind = "operator" if token.kind == "admin" else "account" if token.mailbox_id is None else "user"
-    return Principal(token.account_id, token.mailbox_id, token.id, kind, held.address, token.rate_limit), token
+    scopes = None if token.scopes is None else frozenset(token.scopes)
+    return Principal(token.account_id, token.mailbox_id, token.id, kind, held.address, token.rate_limit, scopes), token
 
 
 def of_mailbox(mailbox: mailboxes.Mailbox) -> Principal:

@@ -3,6 +3,7 @@
 The plain token exists once, in the answer of ``create``. A token of another dialect is unknown, never forbidden.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +25,8 @@ MAX_PLAIN_CHARS = 512
 PREFIX_CHARS = 8
 MAX_OF_MAILBOX = 100  # for programs
 MAX_SESSIONS = 20  # of one mailbox; a further one ends the oldest
+MAX_SCOPES = 50
+_SCOPE = re.compile(r"[a-z][a-z-]{0,30}:[a-z][a-z-]{0,30}")
 TOUCH_EVERY = timedelta(minutes=1)
 
 Kind = Literal["admin", "user"]
@@ -74,6 +77,7 @@ class Token:
     last_used_at: datetime | None
     expires_at: datetime | None
     purpose: Purpose
+    scopes: tuple[str, ...] | None  # what it is held to; None: all that its kind may do
 
     def is_usable(self, now: datetime) -> bool:
         """Whether it is neither revoked nor expired."""
@@ -103,11 +107,13 @@ def create(
     expires_at: datetime | None = None,
     rate_limit: int | None = None,
     purpose: Purpose = "program",
+    scopes: Sequence[str] | None = None,
 ) -> tuple[Token, str]:
     """Make a token and return it with its plain form, which is not kept.
 
-    ``kind`` admin acts as the operator of the instance; user acts as the mailbox, or as the account without one.
-    Errors: Invalid (dialect, name, rate limit, an expiry in the past), NotFound ``account_not_found``,
+    ``kind`` admin acts as the operator of the instance; user acts as the mailbox, or as the account without one, within
+    ``scopes`` (names of the dialect, which alone knows them; None: without that bound).
+    Errors: Invalid (dialect, name, rate limit, scopes, an expiry in the past), NotFound ``account_not_found``,
     ``mailbox_not_found``, LimitExceeded ``too_many_tokens`` (of a mailbox, for programs).
     """
     if dialect not in _MAKERS or kind not in ("admin", "user"):
@@ -115,6 +121,7 @@ def create(
         field, reason = ("kind", "admin or user") if dialect in _MAKERS else ("dialect", f"one of {known}")
         raise Invalid("The token cannot be made like this.", details={field: reason})
     _require_sound(name, rate_limit)
+    _require_scopes(scopes)
     _require_future(expires_at, now)
     accounts.get(conn, account_id)
     if mailbox_id is not None:
@@ -134,6 +141,7 @@ def create(
         created_at=clock.to_micros(now),
         expires_at=None if expires_at is None else clock.to_micros(expires_at),
         purpose=purpose,
+        scopes=None if scopes is None else " ".join(dict.fromkeys(scopes)),
     )
     token_id = TokenId(conn.execute(row.returning(_T.id)).scalar_one())
     body = {"token_id": int(token_id), "prefix": plain[:PREFIX_CHARS], "dialect": dialect, "kind": kind}
@@ -351,6 +359,11 @@ def _require_sound(name: str, rate_limit: int | None) -> None:
         raise Invalid("The token cannot be made like this.", details=wrong)
 
 
+def _require_scopes(scopes: Sequence[str] | None) -> None:
+    if scopes is not None and (len(scopes) > MAX_SCOPES or not all(_SCOPE.fullmatch(scope) for scope in scopes)):
+        raise Invalid("The token cannot be made like this.", details={"scopes": f"at most {MAX_SCOPES} names"})
+
+
 def _require_future(expires_at: datetime | None, now: datetime) -> None:
     if expires_at is not None and expires_at <= now:
         raise Invalid("The token cannot be made like this.", details={"expires_at": "in the future"})
@@ -386,4 +399,5 @@ def _token(row: RowMapping | dict[str, Any]) -> Token:
         last_used_at=clock.optional_from_micros(row["last_used_at"]),
         expires_at=clock.optional_from_micros(row["expires_at"]),
         purpose=row["purpose"],
+        scopes=None if row["scopes"] is None else tuple(row["scopes"].split()),
     )

@@ -9,6 +9,7 @@ from restante.clock import ManualClock
 from restante.core import events, mailboxes, messages, tokens
 from restante.core.event_types import TYPES
 from restante.core.messages import Flag
+from restante.errors import Invalid
 from restante.http.front import Front
 from restante.ids import TokenId
 from restante.runtime import Runtime
@@ -118,6 +119,22 @@ async def test_a_revoked_token_ends(rt: Runtime, app: Front, owner: Native, red:
     native = next(token for token in held if token.dialect == "native")
     await rt.db.write(tokens.revoke, red.account.id, TokenId(native.id), rt.clock.now())
     assert_problem(await owner.get("/events"), 401, "token_expired")
+
+
+async def test_a_token_is_held_to_its_scopes(rt: Runtime, app: Front, red: Tenant) -> None:
+    now = rt.clock.now()
+    _, plain = await rt.db.write(tokens.create, red.account.id, "native", "user", "", now, scopes=["messages:read"])
+    narrow = Native(app, plain)
+    refused = await narrow.get("/events")
+    assert_problem(refused, 403, "scope_missing")
+    assert refused.json()["errors"] == [{"field": "scope", "reason": "events:read"}]
+    assert (await narrow.post("/mailboxes/ann@red.example/wait", data={"timeout_seconds": 0})).status == 200
+
+
+@pytest.mark.parametrize("scopes", [["a b"], ["x:" + "y" * 99], [f"a:b{'c' * n}" for n in range(1, 60)], [""]])
+async def test_scopes_are_names(rt: Runtime, red: Tenant, scopes: list[str]) -> None:
+    with pytest.raises(Invalid):
+        await rt.db.write(tokens.create, red.account.id, "native", "user", "", rt.clock.now(), scopes=scopes)
 
 
 async def test_the_minute_is_counted(rt: Runtime, red: Tenant) -> None:

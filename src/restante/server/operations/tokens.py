@@ -4,6 +4,8 @@ import dataclasses
 from datetime import datetime, timedelta
 from typing import Any
 
+from restante.api.native import events as native_events
+from restante.api.native import waiting as native_waiting
 from restante.core import accounts, mailboxes, tokens
 from restante.core.tokens import Token
 from restante.errors import Invalid, NotFound
@@ -11,6 +13,9 @@ from restante.http.ownership import NATIVE
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn, WriteConn
 from restante.server.operations import naming
+
+SCOPES = {NATIVE: (native_events.SCOPE, native_waiting.SCOPE)}
+"""What tokens of a dialect can be held to."""
 
 Json = dict[str, Any]
 
@@ -25,6 +30,7 @@ def _token_json(conn: ReadConn, token: Token) -> Json:
         "account": accounts.get(conn, token.account_id).name,
         "mailbox": None if mailbox_id is None else mailboxes.get(conn, token.account_id, mailbox_id).address,
         "name": token.name,
+        "scopes": None if token.scopes is None else list(token.scopes),
         "rate_limit": "none" if token.rate_limit == 0 else token.rate_limit,
         "is_active": token.is_active,
         "created_at": naming.moment(token.created_at),
@@ -41,6 +47,7 @@ class _NewToken:
     name: str
     rate_limit: int | None
     days: int | None
+    scopes: list[str] | None
 
 
 def _create_token(conn: WriteConn, new: _NewToken, now: datetime) -> Json:
@@ -56,6 +63,7 @@ def _create_token(conn: WriteConn, new: _NewToken, now: datetime) -> Json:
         mailbox_id=None if mailbox is None else mailbox.id,
         expires_at=None if new.days is None else now + timedelta(days=new.days),
         rate_limit=new.rate_limit,
+        scopes=new.scopes,
     )
     return _token_json(conn, token) | {"token": plain}
 
@@ -83,13 +91,17 @@ async def token_create(
     name: str = "",
     rate_limit: int | None = None,
     days: int | None = None,
+    scopes: list[str] | None = None,
 ) -> Json:
     """Make a token of the operator, of an account or of a mailbox's user; the only answer that ever holds it."""
     if (admin, account is not None, mailbox is not None).count(True) != 1:
         raise Invalid("a token is an administrator's, an account's or a mailbox's")
     if admin and dialect == NATIVE:
         raise Invalid("the native API has no administrator's tokens: name an account or a mailbox")
-    new = _NewToken(dialect, account, mailbox, name, rate_limit, days)
+    if scopes is not None and (unknown := set(scopes) - set(SCOPES.get(dialect, ()))):
+        known = ", ".join(SCOPES.get(dialect, ())) or "none"
+        raise Invalid(f"{dialect} has no scope {min(unknown)}; it has {known}")
+    new = _NewToken(dialect, account, mailbox, name, rate_limit, days, scopes)
     return await rt.db.write(_create_token, new, rt.clock.now())
 
 
