@@ -69,6 +69,7 @@ REFUSED: dict[str, Call] = {
     "permissions.list_grants": lambda conn, c: permissions.list_grants(conn, c.me, c.mailbox),
     "submission.get": lambda conn, c: submission.get(conn, c.me, c.submission.id),
     "submission.get_by_public_id": lambda conn, c: submission.get_by_public_id(conn, c.me, c.submission.public_id),
+    "submission.get_by_queue_id": lambda conn, c: submission.get_by_queue_id(conn, c.me, c.submission.queue_id or ""),
     "removal.expire_domain": lambda conn, c: removal.expire_domain(conn, c.me, c.domain, c.now),
     "mailboxes.update_properties": lambda conn, c: mailboxes.update_properties(
         conn, c.me, c.mailbox, c.now, name="x", role="user", quota_bytes=None
@@ -112,6 +113,7 @@ EMPTY: dict[str, Call] = {
     "mailboxes.remove_of_domain": lambda conn, c: mailboxes.remove_of_domain(conn, c.me, c.domain, c.now),
     "removal.purge_mailbox": lambda conn, c: removal.purge_mailbox(conn, c.me, c.mailbox, 9, c.now),
     "submission.list_recipients": lambda conn, c: submission.list_recipients(conn, c.me, [c.submission.id]),
+    "submission.list_attempts": lambda conn, c: submission.list_attempts(conn, c.me, c.submission.id, 9),
     "submission.release_contents": lambda conn, c: submission.release_contents(conn, c.me, [c.submission.id], c.now),
     "submission.remove_some": lambda conn, c: submission.remove_some(conn, c.me, 9, c.now),
     "submission.list_page": lambda conn, c: (
@@ -140,7 +142,13 @@ NO_ACCOUNT: dict[str, Call] = {
 }
 
 # Checked by name in the tests of their own: they list the caller's things alone.
-OWN_LISTS = {"domains.list_domains", "removal.purge_account", "submission.accept", "submission.enqueue_transfer"}
+OWN_LISTS = {
+    "domains.list_domains",
+    "removal.purge_account",
+    "submission.accept",
+    "submission.enqueue_transfer",
+    "submission.record_rejected",
+}
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "alias": ("aliases", "alias", "Further addresses of mailboxes."),
     "token": ("tokens", "token", "Tokens of programs."),
     "message": ("messages", "message", "Messages: list, show, raw bytes."),
+    "send": ("submission", "send", "Send a message."),
+    "queue": ("submission", "queue", "Mail that is being sent: list, show."),
     "events": ("events", "events", "What happened, and what happens now."),
     "import": ("importing", "import_", "Take messages from .eml and mbox files and folders."),
     "export": ("exporting", "export", "Write a mailbox to a folder, one .eml a message."),

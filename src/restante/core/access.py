@@ -37,6 +37,10 @@ class Principal:
     scopes: frozenset[str] | None = None
 
 
+OPERATOR = Principal(AccountId(0), None, None, "operator", None, None)
+"""Whoever runs commands: no account, no mailbox, no token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sender:
     """An address that the principal may send as, in routing form.

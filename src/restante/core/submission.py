@@ -39,7 +39,7 @@ from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn, scanning
 from restante.schema.prepared import Prepared
 
-Source = Literal["api", "smtp", "system"]
+Source = Literal["api", "smtp", "command", "system"]
 Status = Literal["pending", "submitted", "sent", "partial", "bounced", "failed"]
 RecipientKind = Literal["to", "cc", "bcc"]
 RecipientStatus = Literal["pending", "deferred", "sent", "bounced"]
@@ -133,6 +133,19 @@ class Recipient:
     last_attempt_at: datetime | None
     next_attempt_at: datetime | None
     delivered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What one try to move one recipient came to; ``tls`` None: in clear, or local."""
+
+    address: str
+    attempted_at: datetime
+    status: RecipientStatus
+    dsn_code: str | None
+    smtp_response: str | None
+    remote_mta: str | None
+    tls: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +308,12 @@ def get_by_public_id(conn: ReadConn, account_id: AccountId | None, public_id: UU
     return _one(conn, _s.public_id == public_id.bytes, *mine)
 
 
+def get_by_queue_id(conn: ReadConn, account_id: AccountId | None, queue_id: str) -> Submission:
+    """As ``get_by_public_id``, by what replies, logs and Received lines call it."""
+    mine = [] if account_id is None else [_s.account_id == account_id]
+    return _one(conn, _s.queue_id == queue_id, *mine)
+
+
 def require(conn: ReadConn, principal: Principal, public_id: UUID) -> Submission:
     """The submission of that id, if the principal may follow it.
 
@@ -324,6 +343,19 @@ def list_recipients(
         statement = statement.where(_t.kind == kind)
     rows = conn.execute(statement.order_by(_t.submission_id, _t.id))
     return [_recipient(row) for row in rows]
+
+
+def list_attempts(conn: ReadConn, account_id: AccountId, submission_id: SubmissionId, limit: int) -> list[Attempt]:
+    """The newest tries to move a submission's recipients, oldest of them first."""
+    a = tables.transfer_attempts.c
+    rows = conn.execute(
+        select(_t.address, a.attempted_at, a.status, a.dsn_code, a.smtp_response, a.remote_mta, a.tls)
+        .join_from(tables.transfer_attempts, tables.transfers, (_t.id == a.transfer_id) & (_t.account_id == account_id))
+        .where(a.account_id == account_id, a.submission_id == submission_id)
+        .order_by(a.id.desc())
+        .limit(limit)
+    ).all()
+    return [Attempt(row.address, clock.from_micros(row.attempted_at), *row[2:]) for row in reversed(rows)]
 
 
 def release_contents(

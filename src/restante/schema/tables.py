@@ -303,7 +303,7 @@ submissions = Table(  # one message that a user of ours (or this server) sends; 
     Column("mailbox_id", BigInteger),  # of the sender address, whose Sent folder has the copy; null: it has none
     Column("submitter_id", BigInteger),  # the mailbox whose user sent it; null: the operator, or this server itself
     Column("token_id", BigInteger),  # null: SMTP, or this server itself
-    Column("source", Text, nullable=False),  # api | smtp | system (reports of this server)
+    Column("source", Text, nullable=False),  # api | smtp | command | system (reports of this server)
     Column("status", Text, nullable=False),  # core.submission.Status
     Column("queue_id", Text),  # 15 letters and digits; null: not accepted
     Column("sender", Text, nullable=False),  # address of From, normalised
@@ -321,11 +321,13 @@ submissions = Table(  # one message that a user of ours (or this server) sends; 
     Column("created_at", BigInteger, nullable=False),
     Column("submitted_at", BigInteger),
     Column("expires_at", BigInteger, nullable=False),  # when transfer gives up
-    Index("uq_submissions_public_id", "public_id", unique=True),  # the operator asks without an account
+    Index("uq_submissions_public_id", "public_id", "account_id", unique=True),  # the operator asks without an account
     Index("uq_submissions_return_token", "account_id", "return_token", unique=True),
     Index("ix_submissions_sender", "account_id", "sender", "source", "id"),
     Index("ix_submissions_mailbox", "account_id", "mailbox_id", "source", "id"),
     Index("ix_submissions_source", "source", "id"),
+    Index("ix_submissions_status", "status", "id"),
+    Index("ix_submissions_queue_id", "queue_id"),
     Index("ix_submissions_message_id", "account_id", "message_id_header"),
     Index("ix_submissions_submitted", "account_id", "submitted_at"),
     Index("ix_submissions_content", "account_id", "content_id"),

@@ -44,7 +44,13 @@ _log = log.logger(__name__)
 
 
 async def send(
-    rt: Runtime, principal: Principal, draft: Draft, bcc: tuple[Address, ...] = (), *, once: Once | None = None
+    rt: Runtime,
+    principal: Principal,
+    draft: Draft,
+    bcc: tuple[Address, ...] = (),
+    *,
+    origin: core.Source = "api",
+    once: Once | None = None,
 ) -> Submission:
     """Compose a draft and accept it for its recipients and those of ``bcc``, who stand in no header.
 
@@ -65,7 +71,7 @@ async def send(
         public_id=public_id,
         queue_id=ids.new_queue_id(),
         return_token=ids.new_return_token(),
-        source="api",
+        source=origin,
         principal=principal,
         sender=sender.address,
         envelope_sender=sender.address,
@@ -78,20 +84,27 @@ async def send(
 
 
 async def take(
-    rt: Runtime, principal: Principal, envelope_sender: str, recipients: Sequence[str], source: Source, raw: Buffer
+    rt: Runtime,
+    principal: Principal,
+    envelope_sender: str,
+    recipients: Sequence[str],
+    source: Source | None,
+    raw: Buffer,
 ) -> Submission:
     """Accept a message that a user's mail program made, with what a submission server adds (RFC 6409 §8).
 
-    That is Received, and From, Date and Message-ID where they are missing; Bcc and Return-Path are taken out. Every
-    address of From must be one that the principal may send as. Errors: Invalid ``bad_from``, ``invalid_address``;
-    Forbidden ``domain_not_allowed``, ``sender_not_authorized``; TooLarge; Unavailable.
+    ``source`` is None for one that a command read from a file. What is added: Received (for a source), and From, Date
+    and Message-ID where they are missing; Bcc and Return-Path are taken out. Every address of From must be one that the
+    principal may send as. Errors: Invalid ``bad_from``, ``invalid_address``; Forbidden ``domain_not_allowed``,
+    ``sender_not_authorized``; TooLarge; SendFailed.
     """
     loop, now = asyncio.get_running_loop(), rt.clock.now()
     found = _read_header(raw, envelope_sender)
     senders = await rt.db.read(_require_senders, principal, found.senders)
     public_id, queue_id = ids.new_uuid(), ids.new_queue_id()
     message_id = found.message_id or f"<{public_id}@{senders[0].domain}>"
-    lines = [_received(source, queue_id, now), *_missing(found, envelope_sender, message_id, now)]
+    trace = [] if source is None else [_received(source, queue_id, now)]
+    lines = [*trace, *_missing(found, envelope_sender, message_id, now)]
     if len(raw) <= storing.OFF_LOOP_BYTES:
         finished = _rebuilt(lines, raw, found.body_start)
     else:
@@ -100,7 +113,7 @@ async def take(
         public_id=public_id,
         queue_id=queue_id,
         return_token=ids.new_return_token(),
-        source="smtp",
+        source="command" if source is None else "smtp",
         principal=principal,
         sender=senders[0].address,
         envelope_sender=envelope_sender,

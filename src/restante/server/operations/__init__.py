@@ -5,7 +5,17 @@ is the operator (the socket belongs to the server's user).
 """
 
 from restante.server.control import Operation
-from restante.server.operations import accounts, domains, events, instance, mailboxes, messages, tokens, transport
+from restante.server.operations import (
+    accounts,
+    domains,
+    events,
+    instance,
+    mailboxes,
+    messages,
+    submission,
+    tokens,
+    transport,
+)
 
 OPERATIONS: dict[str, Operation] = {
     "account.add": accounts.account_add,
@@ -36,7 +46,11 @@ OPERATIONS: dict[str, Operation] = {
     "message.list": messages.message_list,
     "message.raw": messages.message_raw,
     "message.show": messages.message_show,
+    "queue.list": submission.queue_list,
+    "queue.show": submission.queue_show,
     "secret.rotate": instance.secret_rotate,
+    "send": submission.send,
+    "send.raw": submission.send_raw,
     "status": instance.status,
     "token.create": tokens.token_create,
     "token.list": tokens.token_list,

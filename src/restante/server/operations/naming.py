@@ -1,11 +1,14 @@
 """What commands name, found for the operator; and how answers write times."""
 
+import uuid
 from datetime import datetime
 
 from restante.core import accounts, domains, mailboxes
+from restante.core import submission as submissions
 from restante.core.accounts import Account
 from restante.core.domains import Domain
 from restante.core.mailboxes import Mailbox
+from restante.core.submission import Submission
 from restante.errors import Invalid, NotFound
 from restante.mail import address as addresses
 from restante.schema.connections import ReadConn, WriteConn
@@ -63,6 +66,20 @@ def mailbox(conn: ReadConn, address: str) -> Mailbox:
     if not found:
         raise NotFound(f"there is no mailbox {address}", code="mailbox_not_found")
     return found[0]
+
+
+def submission(conn: ReadConn, text: str) -> Submission:
+    """The submission that a message id (a UUID) or a queue id names."""
+    try:
+        public_id = uuid.UUID(text)
+    except ValueError:
+        public_id = None
+    try:
+        if public_id is None:
+            return submissions.get_by_queue_id(conn, None, text)
+        return submissions.get_by_public_id(conn, None, public_id)
+    except NotFound as error:
+        raise NotFound(f"there is no message {text} in the queue or behind it", code=error.code) from error
 
 
 def own_mailbox(conn: ReadConn, address: str) -> Mailbox:
