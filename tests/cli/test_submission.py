@@ -95,3 +95,27 @@ def test_what_is_not_in_the_queue(cli: Cli, ann: str) -> None:
     for name in ("nothing", str(uuid.uuid4()), "%", ""):
         assert cli.run("queue", "show", name).code == 3
     assert cli.run("queue", "list", "--from", "nobody").code == 2
+
+
+def test_the_operator_steers_a_message(cli: Cli, ann: str) -> None:
+    sent = cli.json("send", "--from", ann, "--to", "eve@far.example", "--to", "x@elsewhere.example", "--text", "x")
+
+    def held() -> list[bool]:
+        return [one["held"] for one in cli.json("queue", "show", sent["id"])["recipient_list"]]
+
+    assert cli.json("queue", "hold", sent["queue_id"]) == sent | {"changed": 2}
+    assert held() == [True, True]
+    assert cli.json("queue", "hold", sent["queue_id"])["changed"] == 0
+    assert cli.json("queue", "release", sent["queue_id"])["changed"] == 2
+    assert held() == [False, False]
+    cli.json("queue", "hold", sent["id"])
+    assert cli.run("queue", "retry", sent["queue_id"]).out == f"2 recipients of {sent['queue_id']} are tried now\n"
+    assert held() == [False, False]
+    dropped = cli.json("queue", "drop", sent["queue_id"])
+    assert (dropped["changed"], dropped["status"], dropped["bounced"]) == (2, "bounced", 2)
+    shown = cli.json("queue", "show", sent["id"])
+    assert {(one["status"], one["next_attempt_at"]) for one in shown["recipient_list"]} == {("bounced", None)}
+    assert cli.json("queue", "drop", sent["queue_id"])["changed"] == 0
+    assert cli.json("queue", "list") == {"total": 0, "submissions": []}
+    for verb in ("retry", "hold", "release", "drop"):
+        assert cli.run("queue", verb, "nothing").code == 3

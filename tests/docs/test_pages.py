@@ -148,6 +148,13 @@ RUN = [
     ("message list", "alice@example.test"),
     ("message show", "alice@example.test 1"),
     ("message raw", "alice@example.test 1"),
+    ("send", "--from alice@example.test --to bob@example.org --text hello"),
+    ("queue list", ""),
+    ("queue hold", "{sent}"),
+    ("queue release", "{sent}"),
+    ("queue retry", "{sent}"),
+    ("queue drop", "{sent}"),
+    ("queue show", "{sent}"),
     ("export", "alice@example.test out"),
     ("verify", ""),
     ("backup", "copy.tar"),
@@ -166,7 +173,9 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
     runner = CliRunner(env={"RESTANTE_DATA_DIR": str(tmp_path / "data")})
     printed: dict[str, Any] = {}
     for command, arguments in RUN:
-        words = [*command.split(), *arguments.replace("--account workshop2", "--account default").split(), "--json"]
+        sent = printed.get("send", {}).get("queue_id", "")
+        given = arguments.replace("--account workshop2", "--account default").replace("{sent}", sent)
+        words = [*command.split(), *given.split(), "--json"]
         if command == "account add":
             runner.invoke(restante, ["account", "add", "default"], catch_exceptions=False)
         result = runner.invoke(restante, words, catch_exceptions=False)
@@ -182,12 +191,15 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
         ("token list", "tokens"),
         ("events", "events"),
         ("message list", "messages"),
+        ("queue list", "submissions"),
     ):
         kind = field.removesuffix("es") if field in ("mailboxes", "aliases") else field.removesuffix("s")
         assert {frozenset(one) for one in printed[command][field]} == {frozenset(OBJECTS[kind])}, command
     shown = printed["message show"]
     assert set(shown["attachment_list"][0]) == OBJECTS["attachment"]
     assert set(shown["from"]) == set(shown["to"][0]) == OBJECTS["person"]
+    (recipient,) = printed["queue show"]["recipient_list"]
+    assert set(recipient) == OBJECTS["recipient"]
     assert set(ANSWERS) - set(printed) == {"serve", "domain approve"}
 
 

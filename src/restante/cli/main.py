@@ -15,7 +15,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "token": ("tokens", "token", "Tokens of programs."),
     "message": ("messages", "message", "Messages: list, show, raw bytes."),
     "send": ("submission", "send", "Send a message."),
-    "queue": ("submission", "queue", "Mail that is being sent: list, show."),
+    "queue": ("submission", "queue", "Mail that is being sent: list, show, retry, hold, release, drop."),
     "events": ("events", "events", "What happened, and what happens now."),
     "import": ("importing", "import_", "Take messages from .eml and mbox files and folders."),
     "export": ("exporting", "export", "Write a mailbox to a folder, one .eml a message."),

@@ -97,7 +97,7 @@ def _file(path: Path) -> dict[str, Any]:
 
 @click.group()
 def queue() -> None:
-    """Mail that is being sent: list, show."""
+    """Mail that is being sent: list, show, retry, hold, release, drop."""
 
 
 @queue.command("list", epilog=example("restante queue list\nrestante queue list --status bounced --limit 10"))
@@ -138,3 +138,23 @@ def show(call: Call, id: str) -> None:  # noqa: A002 - what the argument is call
     output.table(recipients, RECIPIENT_COLUMNS, "no recipients")
     print()
     output.table(attempts, ATTEMPT_COLUMNS, "not tried yet")
+
+
+def _changing(name: str, said: str, text: str) -> None:
+    """Add a command that changes the recipients of one message that are not final."""
+
+    @queue.command(name, help=text, epilog=example(f"restante queue {name} 4f0Bn53bY2z6v2j"))
+    @click.argument("id", metavar="ID")
+    @common
+    def change(call: Call, id: str) -> None:  # noqa: A002 - what the argument is called
+        done = call.run(lambda link: link.call(f"queue.{name}", name=id))
+        if call.json:
+            output.as_json(done)
+        else:
+            print(f"{done['changed']} recipients of {done['queue_id'] or done['id']} {said}")
+
+
+_changing("retry", "are tried now", "Try the recipients of a message that are not final at once, held ones too.")
+_changing("hold", "wait until they are released", "Stop trying a message.")
+_changing("release", "are tried when their turn comes", "End a hold.")
+_changing("drop", "are given up", "Give up on the recipients of a message that are not final; nobody is told by mail.")

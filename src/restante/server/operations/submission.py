@@ -1,17 +1,19 @@
 """Operations on mail that is sent: send, and the queue."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
-from restante.core import access
+from restante.core import access, transfer
 from restante.core import submission as core
 from restante.core.submission import Attempt, Query, Recipient, Status, Submission
 from restante.errors import Invalid
+from restante.ids import AccountId, SubmissionId
 from restante.mail import address as addresses
 from restante.mail.address import Address
 from restante.mail.compose import Draft, Part
 from restante.runtime import Runtime
-from restante.schema.connections import ReadConn
+from restante.schema.connections import ReadConn, WriteConn
 from restante.server.operations import naming
 from restante.services import submission
 
@@ -129,6 +131,51 @@ async def queue_list(
 async def queue_show(rt: Runtime, name: str) -> Json:
     """One message with its recipients and the tries to move them."""
     return await rt.db.read(_show, name)
+
+
+async def queue_retry(rt: Runtime, name: str) -> Json:
+    """Try every recipient that is not final at once, held or not."""
+    return await rt.db.write(_change, _retry, name, rt.clock.now())
+
+
+async def queue_hold(rt: Runtime, name: str) -> Json:
+    """Try no recipient until the message is released or tried again."""
+    return await rt.db.write(_change, _hold, name, rt.clock.now())
+
+
+async def queue_release(rt: Runtime, name: str) -> Json:
+    """End ``queue_hold``: each recipient is tried when its turn comes."""
+    return await rt.db.write(_change, _release, name, rt.clock.now())
+
+
+async def queue_drop(rt: Runtime, name: str) -> Json:
+    """Give up on every recipient that is not final; they count as bounced, and their sender gets no mail of it."""
+    return await rt.db.write(_change, _drop, name, rt.clock.now())
+
+
+Verb = Callable[[WriteConn, AccountId, SubmissionId, datetime], int]
+
+
+def _retry(conn: WriteConn, account_id: AccountId, submission_id: SubmissionId, now: datetime) -> int:
+    return transfer.retry(conn, account_id, submission_id, now)
+
+
+def _hold(conn: WriteConn, account_id: AccountId, submission_id: SubmissionId, _now: datetime) -> int:
+    return transfer.hold(conn, account_id, submission_id)
+
+
+def _release(conn: WriteConn, account_id: AccountId, submission_id: SubmissionId, now: datetime) -> int:
+    return transfer.release(conn, account_id, submission_id, now)
+
+
+def _drop(conn: WriteConn, account_id: AccountId, submission_id: SubmissionId, now: datetime) -> int:
+    return transfer.drop(conn, account_id, submission_id, now, "dropped by the operator")
+
+
+def _change(conn: WriteConn, verb: Verb, name: str, now: datetime) -> Json:
+    found = naming.submission(conn, name)
+    changed = verb(conn, found.account_id, found.id, now)
+    return _submission_json(core.get(conn, found.account_id, found.id)) | {"changed": changed}
 
 
 def _show(conn: ReadConn, name: str) -> Json:
