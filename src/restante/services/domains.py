@@ -177,7 +177,7 @@ def _is_related(record: DnsRecord, text: str) -> bool:
         case "proof":
             return text.startswith(PROOF_PREFIX)
         case "dkim":
-            return "p=" in text
+            return "p=" in "".join(text.split())
         case "spf" | "dmarc":
             return text.lower().startswith(record.value.split(";")[0].split(" ")[0].lower())
 
