@@ -9,6 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from restante.api.mail_api import app as mail_api
+from restante.api.mail_api import errors as mail_api_errors
 from restante.cli.main import restante
 from restante.core.event_types import TYPES
 from tools import config_docs
@@ -234,3 +236,19 @@ def test_every_type_of_event_is_on_the_page() -> None:
     told = dict(re.findall(r"^\| `([a-z_.]+)` \| ([^|]*) \|", page, re.MULTILINE))
     fields = {name: " ".join(f"`{field}`" for field in kind.body.__struct_fields__) for name, kind in TYPES.items()}
     assert {name: text.strip() for name, text in told.items()} == fields
+
+
+# --- docs/mail_api.md ---------------------------------------------------------------------------------------------
+
+
+def test_every_call_of_the_mail_api_is_on_its_page() -> None:
+    page = (DOCS / "mail_api.md").read_text()
+    listed = re.findall(r"^\| `([A-Z]+) (/\S+)` \|", page, re.MULTILINE)
+    routes = [(one.method, one.described.path_format) for one in mail_api.build().router.routes]
+    assert sorted(listed) == sorted((method, path.removeprefix(mail_api.PREFIX)) for method, path in routes)
+
+
+def test_every_code_of_the_mail_api_is_on_its_page() -> None:
+    page = (DOCS / "mail_api.md").read_text().split("## Codes")[1]
+    known = {code for code, _ in mail_api_errors.NAMED.values()} | {code for _, code, _ in mail_api_errors.BY_CLASS}
+    assert {code for code in known if f"`{code}`" not in page} == set()

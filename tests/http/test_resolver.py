@@ -82,7 +82,13 @@ def test_every_contract_row_has_one_owner(resolver: Resolver) -> None:
         ("/api/v1/mailboxes/7/message-tokens", TREKMAIL),
         ("/api/v1/domains/pending", MAIL_API),
         ("/api/v1/domains/example.test/approve", MAIL_API),
+        ("/api/v1/domains/example.test", MAIL_API),
+        ("/api/v1/domains/example.test/dns", MAIL_API),
+        ("/api/v1/domains/7.example/verify", MAIL_API),
+        ("/api/v1/mailbox/someone@example.test/quota", MAIL_API),
+        ("/api/v1/permissions/someone@example.test", MAIL_API),
         ("/api/v1/domains/7", TREKMAIL),
+        ("/api/v1/domains/7/dns-recheck", TREKMAIL),
         ("/api/v1/domains/7/dkim:retry", TREKMAIL),
         ("/api/v1/domains:bulk-add", TREKMAIL),
         ("/api/v1/messages/folders/INBOX/Work", TREKMAIL),
@@ -117,7 +123,15 @@ def test_an_owned_path_stays_with_its_owner_whatever_credential_comes(
 
 
 @pytest.mark.parametrize(
-    "path", ["/api/v1/domains", "/api/v1", "/api/v1/unheard-of", "/api/v1/mailbox/7", "/api/v1/v1"]
+    "path",
+    [
+        "/api/v1/domains",
+        "/api/v1/domains/localhost",
+        "/api/v1",
+        "/api/v1/unheard-of",
+        "/api/v1/mailbox/7",
+        "/api/v1/v1",
+    ],
 )
 def test_a_shared_path_goes_by_credential(resolver: Resolver, path: str) -> None:
     def name(headers: dict[bytes, bytes]) -> str:
@@ -165,5 +179,10 @@ def test_a_shared_path_may_have_routes_of_several_dialects() -> None:
 
 
 def test_long_hostile_paths_cost_little(resolver: Resolver) -> None:
-    for path in ("/api/v1/mailbox/" + "a/" * 20_000, "/api/v1/mailbox/" + "folders/" * 5_000, "/" * 50_000):
+    for path in (
+        "/api/v1/mailbox/" + "a/" * 20_000,
+        "/api/v1/mailbox/" + "folders/" * 5_000,
+        "/api/v1/domains/" + "." * 50_000,
+        "/" * 50_000,
+    ):
         resolver.owner(path, {})

@@ -105,3 +105,32 @@ def test_the_document_has_every_operation() -> None:
     assert len(operations) == len(ROUTES.routes)
     assert document["components"]["schemas"]["Shape"]["properties"]["name"] == {"type": "string"}
     assert document["paths"]["/api/v1/messages"]["get"]["description"] == "Do something."
+
+
+SHADOWED = router(
+    ("GET", "/api/v1/tokens/me"),
+    ("PUT", "/api/v1/tokens/{id}"),
+    ("GET", "/api/v1/tokens/{id}"),
+    ("GET", "/api/v1/users/{email:address}"),
+    ("POST", "/api/v1/users/{email:address}/enable"),
+)
+
+
+def test_a_path_without_parameters_is_nobody_elses() -> None:
+    assert SHADOWED.find("GET", "/api/v1/tokens/me")[0].path == "/api/v1/tokens/me"
+    assert SHADOWED.find("PUT", "/api/v1/tokens/7")[1] == {"id": "7"}
+    with pytest.raises(Refused) as caught:
+        SHADOWED.find("PUT", "/api/v1/tokens/me")
+    assert (caught.value.problem.status, caught.value.problem.headers) == (405, ((b"allow", b"GET, HEAD, OPTIONS"),))
+
+
+@pytest.mark.parametrize("address", ["ann@red.example", "a/b@red.example", "a/enable@red.example", "7"])
+def test_an_address_may_have_slashes_in_front_of_its_domain(address: str) -> None:
+    assert SHADOWED.find("GET", f"/api/v1/users/{address}")[1] == {"email": address}
+    assert SHADOWED.find("POST", f"/api/v1/users/{address}/enable")[1] == {"email": address}
+    with pytest.raises(Refused) as caught:
+        SHADOWED.find("GET", f"/api/v1/users/{address}/enable")
+    assert caught.value.problem.status == 405
+    with pytest.raises(Refused) as caught:
+        SHADOWED.find("GET", f"/api/v1/users/{address}/x/y")
+    assert caught.value.problem.status == 404

@@ -1,7 +1,7 @@
 """What every path has: the right envelope, request ids, HEAD and OPTIONS, bounds, and the instance's own pages."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -254,6 +254,34 @@ async def test_documents(client: Client) -> None:
     names = set(json.dumps(document).split('"#/components/schemas/')[1:])
     for name in (found.partition('"')[0] for found in names):
         assert name in document["components"]["schemas"]
+
+
+def without_example(document: dict[str, Any], schema: dict[str, Any], place: str) -> Iterator[str]:
+    """The places of a body's schema for which a reader has to guess what to write."""
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    for option in schema.get("anyOf", []):
+        yield from without_example(document, option, place)
+    for name, member in schema.get("properties", {}).items():
+        yield from without_example(document, member, f"{place}.{name}")
+    if isinstance(schema.get("items"), dict) and "examples" not in schema:
+        yield from without_example(document, schema["items"], f"{place}[]")
+    if schema.get("type") in ("string", "integer") and not {"enum", "format", "examples"} & set(schema):
+        yield place
+
+
+def test_every_field_of_a_body_has_an_example() -> None:
+    document: Any = mail_api.build().describe([])
+    wanted = [
+        place
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if "requestBody" in operation
+        for place in without_example(
+            document, operation["requestBody"]["content"]["application/json"]["schema"], f"{method} {path} "
+        )
+    ]
+    assert wanted == []
 
 
 async def test_documentation_pages_need_nothing_from_elsewhere(client: Client) -> None:

@@ -24,7 +24,11 @@ from restante.ids import AccountId, MailboxId
 from restante.schema.connections import ReadConn
 from restante.services import domains as service
 
-CatchAll = Annotated[str, Meta(max_length=1000, description="A mailbox of the same account; null: none.")]
+CatchAll = Annotated[
+    str,
+    Meta(max_length=1000, description="A mailbox of the same account; null: none.", examples=["ann@example.test"]),
+]
+AccountName = Annotated[str, Meta(max_length=200, examples=["default"])]
 
 
 class DomainQuery(Struct, frozen=True):
@@ -69,7 +73,7 @@ class NewDomain(Struct, frozen=True):
     """A domain to add. ``account`` is the name of a customer's account, by default the token's own."""
 
     domain: shapes.DomainName
-    account: Annotated[str, Meta(max_length=200)] | None = None
+    account: AccountName | None = None
     force: Annotated[bool, Meta(description="Take mail for it without a proof in DNS.")] = False
 
 

@@ -7,39 +7,43 @@ from msgspec import Meta, Struct, field
 
 from restante.api.mail_api.shapes import Limit, Offset
 
-Text = Annotated[str, Meta(max_length=2000)]
+Text = Annotated[str, Meta(max_length=2000, examples=["bob@example.org"])]
 Addresses = (
     Annotated[list[Text], Meta(max_length=1000, description="Addresses; one alone may be a string. `Name <a@b>` too.")]
     | Text
 )
 
 
+Sender = Annotated[
+    str,
+    Meta(max_length=2000, description="`a@b` or `Name <a@b>`, of an allowed domain.", examples=["ann@example.test"]),
+]
+
+
 class SendBody(Struct, frozen=True):
     """The text, at least one of both; together at most 5 MB."""
 
-    text: str | None = None
-    html: str | None = None
+    text: Annotated[str, Meta(examples=["They are ready."])] | None = None
+    html: Annotated[str, Meta(examples=["<p>They are ready.</p>"])] | None = None
 
 
 class SendAttachment(Struct, frozen=True):
     """A file: ``content`` is base64; ``content_type`` is guessed from the name when it is not given."""
 
-    filename: Annotated[str, Meta(max_length=1000)]
-    content: str
-    content_type: Text | None = None
+    filename: Annotated[str, Meta(max_length=1000, examples=["chairs.csv"])]
+    content: Annotated[str, Meta(examples=["Y2hhaXJzLDIK"])]
+    content_type: Annotated[str, Meta(max_length=2000, examples=["text/csv"])] | None = None
 
 
 class SendRequest(Struct, frozen=True):
     """A message to send to 1 to 100 recipients. Bcc recipients stand in no header."""
 
-    from_: Annotated[str, Meta(max_length=2000, description="`a@b` or `Name <a@b>`, of an allowed domain.")] = field(
-        name="from"
-    )
+    from_: Sender = field(name="from")
     to: Addresses
     body: SendBody
     cc: Addresses | None = None
     bcc: Addresses | None = None
-    subject: Annotated[str, Meta(max_length=998)] | None = None
+    subject: Annotated[str, Meta(max_length=998, examples=["Two chairs"])] | None = None
     reply_to: Addresses | None = None
     headers: (
         Annotated[

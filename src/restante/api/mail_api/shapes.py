@@ -164,7 +164,10 @@ class SearchResult(Struct, frozen=True):
 Email = Annotated[str, Meta(max_length=1000, examples=["ann@example.test"])]
 DomainName = Annotated[str, Meta(max_length=1000, examples=["example.test"])]
 Password = Annotated[str, Meta(max_length=1000, examples=["correct horse"])]
-FolderName = Annotated[str, Meta(max_length=255, description="Folder name; special folders in any case, Spam or Junk.")]
+FolderName = Annotated[
+    str,
+    Meta(max_length=255, description="Special folders in any case, Spam or Junk; others exactly.", examples=["INBOX"]),
+]
 Limit = Annotated[int, Meta(ge=1, le=200, description="Most rows in the answer.")]
 Offset = Annotated[int, Meta(ge=0, le=2**53, description="Rows to skip.")]
 
@@ -313,7 +316,7 @@ class TokenInfo(Struct, frozen=True):
     expires_at: datetime | None
 
 
-Name = Annotated[str, Meta(max_length=255)]
+Name = Annotated[str, Meta(max_length=255, examples=["Ann"])]
 
 
 class Signup(Struct, frozen=True):

@@ -26,7 +26,9 @@ from restante.schema.connections import ReadConn
 NO_STORE = ((b"cache-control", b"no-store"),)
 
 Expiry = Annotated[datetime, Meta(tz=True, description="ISO 8601 with its zone; null: never.")]
-RateLimit = Annotated[int, Meta(ge=0, le=1_000_000_000, description="Requests a minute; 0: no limit. Admin only.")]
+RateLimit = Annotated[
+    int, Meta(ge=0, le=1_000_000_000, description="Requests a minute; 0: no limit. Admin only.", examples=[600])
+]
 TokenName = Annotated[str, Meta(max_length=200, examples=["newsletter"])]
 
 

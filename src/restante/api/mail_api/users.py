@@ -26,7 +26,6 @@ from restante.services import authentication, sessions
 
 MAX_ALIASES = 200  # of one user, as far as this API makes them
 
-UserName = Annotated[str, Meta(max_length=255, examples=["Ann"])]
 RoleName = Annotated[Literal["user", "admin"], Meta(description="admin: operates the instance. Admins only.")]
 Quota = Annotated[int, Meta(ge=0, lt=2**62, description="Bytes; null: no limit.", examples=[1_073_741_824])]
 
@@ -77,7 +76,7 @@ class NewUser(Struct, frozen=True):
 
     email: shapes.Email
     password: shapes.Password | None = None
-    name: UserName = ""
+    name: shapes.Name = ""
     role: RoleName = "user"
     quota: Quota | None = None
 
@@ -85,7 +84,7 @@ class NewUser(Struct, frozen=True):
 class UserChanges(Struct, frozen=True):
     """What to change; what is left out stays."""
 
-    name: UserName | UnsetType = UNSET
+    name: shapes.Name | UnsetType = UNSET
     role: RoleName | UnsetType = UNSET
     quota: Quota | UnsetType | None = UNSET
 
