@@ -43,7 +43,7 @@ from restante.schema.connections import ReadConn, WriteConn, scanning
 from restante.schema.counters import Counter
 
 INSTANCE = AccountId(0)  # counts what all accounts send
-ALL_SENDERS = ""
+ALL_SENDERS = ALL_DOMAINS = ""
 HOUR = 3_600_000_000  # microseconds
 DAY = 24 * HOUR
 DAYS = (24, 192, 1536)  # hours of the spans that are counted by recipient domain: a year is a few of each
@@ -51,6 +51,7 @@ HOURS = (1, *DAYS)  # and by sender domain
 
 _h, _d = tables.outbound_hours.c, tables.outbound_domains.c
 _s, _t = tables.submissions.c, tables.transfers.c
+_SUBMITTED = literal("submitted", literal_execute=True)  # in the statement's text, as the partial index wants it
 _OUTBOUND_HOURS = Counter(tables.outbound_hours)
 _OUTBOUND_DOMAINS = Counter(tables.outbound_domains)
 _i, _f = tables.inbound_hours.c, tables.inbound_senders.c
@@ -80,6 +81,15 @@ class Inbound(NamedTuple):
     accepted: int = 0
     rejected: int = 0
     spam: int = 0
+
+
+class Queue(NamedTuple):
+    """Messages on their way and those of their recipients that wait: for a first try, or for another."""
+
+    messages: int
+    pending: int
+    deferred: int
+    oldest_at: datetime | None  # when the first of the messages was submitted
 
 
 class Arrivals(NamedTuple):
@@ -177,18 +187,20 @@ def outbound_by_time(
     ``rejected`` knows only hours, so one that the period cuts counts whole in it.
     """
     whole, cuts = _cut(within, HOUR)
-    hours = select(_h.hour.label("at"), _h.delivered, _h.bounced, _h.deferred, _h.rejected)
-    pieces = [hours.where(*_counted(_h, account_id, senders), _h.hour >= whole.since, _h.hour < whole.until)]
-    nothing = literal(0)
-    rejected = select(_h.hour, nothing, nothing, nothing, _h.rejected).where(*_counted(_h, account_id, senders))
+    mine = _counted(_h, account_id, senders)
+    sums = [cast(func.sum(_h[name]), BigInteger) for name in Delta._fields]
+    at = _h.hour if unit == HOUR else (_h.hour - _h.hour % unit).label("begins_at")
+    hours = select(at, *sums).where(*mine, _h.hour >= whole.since, _h.hour < whole.until).group_by(at)
+    found = {row[0]: Delta._make(row[1:]) for row in conn.execute(hours)}
     for cut in cuts:
-        pieces.append(_rows(account_id, senders, cut, _s.submitted_at, nothing))
-        pieces.append(rejected.where(_h.hour == cut.since - cut.since % HOUR))
-    each = union_all(*pieces).subquery().c
-    at = (each.at - each.at % unit).label("begins_at")
-    sums = [cast(func.sum(each[name]), BigInteger) for name in Delta._fields]
-    found = conn.execute(select(at, *sums).group_by(at))
-    return {at: Delta(*counts) for at, *counts in found if any(counts)}
+        begins_at = cut.since - cut.since % unit
+        each = _rows(account_id, senders, cut, _t.domain).subquery().c
+        rows: Any = conn.execute(select(*[cast(func.sum(each[name]), BigInteger) for name in Delta._fields[:3]])).one()
+        rejected = select(func.sum(_h.rejected)).where(*mine, _h.hour == cut.since - cut.since % HOUR)
+        refused = conn.execute(rejected).scalar_one() or 0
+        cut_off = Delta(rows[0] or 0, rows[1] or 0, rows[2] or 0, int(refused))
+        found[begins_at] = total([found.get(begins_at, Delta()), cut_off])
+    return {begins_at: delta for begins_at, delta in found.items() if any(delta)}
 
 
 @scanning
@@ -210,6 +222,29 @@ def outbound_by_domain(
         select(each.domain, *sums).group_by(each.domain).order_by(desc(most), each.domain).limit(limit)
     )
     return [(row[0], Delta(*row[1:])) for row in found if any(row[1:])]
+
+
+@scanning
+def top_senders(
+    conn: ReadConn, account_id: AccountId, senders: Sequence[str], within: Period, limit: int
+) -> list[tuple[str, Delta]]:
+    """The sender addresses with the most recipients, counted from submissions; of whom: as above."""
+    sums = [cast(func.sum(column), BigInteger) for column in (_s.sent, _s.bounced, _s.deferred)]
+    most = func.sum(_s.sent + _s.bounced + _s.deferred)
+    counted = select(_s.sender, *sums).where(*_submitted(account_id, senders, within)).group_by(_s.sender)
+    found = conn.execute(counted.order_by(desc(most), _s.sender).limit(limit))
+    return [(sender, Delta(*counts)) for sender, *counts in found if any(counts)]
+
+
+@scanning
+def queue(conn: ReadConn, account_id: AccountId, senders: Sequence[str]) -> Queue:
+    """What is on its way at the moment; of whom: as above."""
+    waiting = _s.recipients - _s.sent - _s.bounced - _s.deferred
+    sums = [func.coalesce(cast(func.sum(column), BigInteger), 0) for column in (waiting, _s.deferred)]
+    statement = select(func.count(), *sums, func.min(_s.submitted_at)).where(_s.status == _SUBMITTED)
+    row: Any = conn.execute(statement.where(*_sent(account_id, senders))).one()
+    messages, pending, deferred, oldest_at = row
+    return Queue(messages, pending, deferred, clock.optional_from_micros(oldest_at))
 
 
 _RECEIVED = frozenset({"message.received"})
@@ -248,10 +283,11 @@ def count_arrivals(conn: WriteConn, account_id: AccountId, uncounted: Uncounted)
         if uncounted.after or conn.execute(select(x.account_id).where(x.account_id == account_id)).first():
             return False
         conn.execute(insert(tables.inbound_cursors).values(account_id=account_id, event_number=uncounted.until))
-    hours, senders = [], []
+    hours: list[dict[str, Any]] = []
+    senders = []
     for domain, hour, sender_domain, count in sorted(uncounted.arrivals):
         key = {"account_id": account_id, "domain": domain}
-        hours.append({**key, "hour": hour, "accepted": count, "rejected": 0, "spam": 0})
+        hours += _at_hour(account_id, domain, hour, accepted=count)
         if sender_domain:
             for length, begins_at in _spans_around(hour, HOURS):
                 place = {"hours": length, "begins_at": begins_at, "sender_domain": sender_domain}
@@ -266,30 +302,43 @@ def record_rejected(conn: WriteConn, refusals: Mapping[tuple[str, int], int]) ->
     d = tables.domains.c
     owners = conn.execute(select(d.name, d.account_id).where(d.name.in_({domain for domain, _ in refusals})))
     accounts = {row.name: row.account_id for row in owners}
-    _INBOUND_HOURS.add(
-        conn,
-        [
-            {
-                "account_id": accounts[domain],
-                "domain": domain,
-                "hour": hour,
-                "accepted": 0,
-                "rejected": count,
-                "spam": 0,
-            }
-            for (domain, hour), count in sorted(refusals.items())
-            if domain in accounts
-        ],
-    )
+    hours = []
+    for (domain, hour), count in sorted(refusals.items()):
+        if domain in accounts:
+            hours += _at_hour(accounts[domain], domain, hour, rejected=count)
+    _INBOUND_HOURS.add(conn, hours)
+
+
+def _at_hour(account_id: int, domain: str, hour: int, *, accepted: int = 0, rejected: int = 0) -> list[dict[str, Any]]:
+    counts = {"hour": hour, "accepted": accepted, "rejected": rejected, "spam": 0}
+    places = (INSTANCE, ALL_DOMAINS), (account_id, domain)
+    return [{"account_id": account, "domain": name, **counts} for account, name in places]
+
+
+@scanning
+def inbound_by_time(
+    conn: ReadConn, account_id: AccountId, domain: str, within: Period, unit: int
+) -> dict[int, Inbound]:
+    """Recipients of a domain by the ``HOUR`` or ``DAY`` that begins at the key, in the hours that the period touches.
+
+    Those of all domains are ``ALL_DOMAINS`` of the ``INSTANCE``.
+    """
+    at = _i.hour if unit == HOUR else (_i.hour - _i.hour % unit).label("begins_at")
+    sums = [cast(func.sum(_i[name]), BigInteger) for name in Inbound._fields]
+    found = conn.execute(select(at, *sums).where(*_came_to(account_id, domain, within)).group_by(at))
+    return {row[0]: Inbound._make(row[1:]) for row in found}
+
+
+def _came_to(account_id: AccountId, domain: str, within: Period) -> tuple[ColumnElement[bool], ...]:
+    since, until = _touched(within)
+    return _i.account_id == account_id, _i.domain == domain, _i.hour >= since, _i.hour < until
 
 
 @scanning
 def inbound_total(conn: ReadConn, account_id: AccountId, domain: str, within: Period) -> Inbound:
-    """Recipients of a domain in the hours that the period touches."""
+    """As ``inbound_by_time``, all in one."""
     sums = [func.coalesce(cast(func.sum(_i[name]), BigInteger), 0) for name in Inbound._fields]
-    since, until = _touched(within)
-    mine = _i.account_id == account_id, _i.domain == domain, _i.hour >= since, _i.hour < until
-    row: Any = conn.execute(select(*sums).where(*mine)).one()
+    row: Any = conn.execute(select(*sums).where(*_came_to(account_id, domain, within))).one()
     return Inbound(*row)
 
 
@@ -336,21 +385,22 @@ _OUTCOMES = tuple(
 )
 
 
-def _rows(
-    account_id: AccountId, senders: Sequence[str], within: Period, key: ColumnElement[Any], *more: ColumnElement[Any]
-) -> Select[Any]:
+def _rows(account_id: AccountId, senders: Sequence[str], within: Period, key: ColumnElement[Any]) -> Select[Any]:
     """The recipients of a piece of time as they are now, one row each."""
+    in_it = _submitted(account_id, senders, within)
+    return select(key, *_OUTCOMES).where(*in_it, _t.account_id == _s.account_id, _t.submission_id == _s.id)
+
+
+def _submitted(account_id: AccountId, senders: Sequence[str], within: Period) -> list[ColumnElement[bool]]:
+    """Which rows of ``submissions`` were submitted in a period, by whom."""
+    return [*_sent(account_id, senders), _s.submitted_at >= within.since, _s.submitted_at < within.until]
+
+
+def _sent(account_id: AccountId, senders: Sequence[str]) -> list[ColumnElement[bool]]:
     everyone = select(tables.accounts.c.id)
     account = _s.account_id.in_(everyone) if account_id == INSTANCE else _s.account_id == account_id
-    statement = select(key, *_OUTCOMES, *more).where(
-        account,
-        _s.submitted_at >= within.since,
-        _s.submitted_at < within.until,
-        _s.source != "system",
-        _t.account_id == _s.account_id,
-        _t.submission_id == _s.id,
-    )
-    return statement if ALL_SENDERS in senders else statement.where(or_(false(), *map(_sent_by, senders)))
+    by = [] if ALL_SENDERS in senders else [or_(false(), *map(_sent_by, senders))]
+    return [account, _s.source != "system", *by]
 
 
 def _sent_by(sender: str) -> ColumnElement[bool]:

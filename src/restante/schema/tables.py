@@ -333,6 +333,13 @@ submissions = Table(  # one message that a user of ours (or this server) sends; 
     Index("ix_submissions_content", "account_id", "content_id"),
     sqlite_autoincrement=True,
 )
+Index(  # partial: those on their way
+    "ix_submissions_queued",
+    submissions.c.account_id,
+    submissions.c.id,
+    sqlite_where=submissions.c.status == "submitted",
+    postgresql_where=submissions.c.status == "submitted",
+)
 Index(  # partial: those whose bytes are to be let go some day
     "ix_submissions_held",
     submissions.c.created_at,

@@ -46,6 +46,8 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
 }
 QUERIES = {
     ("GET", MAILBOX + "/search"): "q=text",
+    ("GET", V1 + "/stats/inbound"): "domain={domain}",
+    ("GET", V1 + "/stats/senders"): "domain={domain}",
     ("PUT", MAILBOX + "/folders"): "folder=Work",
     ("DELETE", MAILBOX + "/folders"): "folder=Work",
     ("GET", V1 + "/users"): "domain={domain}",
@@ -73,6 +75,8 @@ OWN = {
     ("GET", V1 + "/permissions/catalogue"),
     ("GET", V1 + "/domains"),
     ("GET", V1 + "/stats/delivery"),  # and what view_stats opens: test_statistics
+    ("GET", V1 + "/stats/queue"),
+    ("GET", V1 + "/stats/summary"),
 }
 NAMING = [
     route for route in ROUTES if route not in OPEN | OWN | OPERATOR_ONLY and not route[1].startswith(V1 + "/mail/")

@@ -5,14 +5,18 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from sqlalchemy import update
 
 from restante import clock as clocks
 from restante.clock import ManualClock
-from restante.core import mailboxes, permissions, statistics
+from restante.core import mailboxes, permissions, statistics, submission
 from restante.core.statistics import Delta
 from restante.ids import AccountId
 from restante.runtime import Runtime
+from restante.schema import tables
+from restante.schema.connections import WriteConn
 from tests.api.mail_api.sample import Client, World, assert_refused, grant
+from tests.core.conftest import CONTENT, SUMMARY, outgoing
 
 NOW = datetime(2026, 11, 21, 15, 30, 20, 123456, tzinfo=UTC)
 DELIVERY = "/api/v1/stats/delivery"
@@ -219,3 +223,142 @@ async def test_a_domain_in_both_directions(rt: Runtime, world: World, admin: Cli
     assert before["outbound"] == {"total": 0, "delivered": 0, "bounced": 0, "deferred": 0, "top_recipients": []}
     assert before["inbound"] == {"total": 0, "accepted": 0, "rejected": 0, "spam": 0, "top_senders": []}
     assert date.fromisoformat(before["period"]["start"][:10]) == date(2026, 11, 13)
+
+
+def _submit(conn: WriteConn, account_id: AccountId, sender: str, at: datetime, *outcomes: str) -> None:
+    """A submission as rows and as counts: one recipient for each outcome, a transfer's status."""
+    to = tuple(f"x{number}@far{number}.test" for number in range(len(outcomes)))
+    made = submission.accept(conn, account_id, outgoing(sender, None, *to), CONTENT, SUMMARY, at)
+    t, s = tables.transfers.c, tables.submissions.c
+    for address, status in zip(to, outcomes, strict=True):
+        mine = t.submission_id == made.id, t.address == address
+        conn.execute(update(tables.transfers).where(*mine).values(status=status))
+    counts = {name: outcomes.count(name) for name in ("deferred", "sent", "bounced")}
+    is_final = counts["sent"] + counts["bounced"] == len(outcomes)
+    status = submission.status_of(len(outcomes), counts["sent"], counts["bounced"])
+    assert is_final == (status != "submitted")
+    conn.execute(update(tables.submissions).where(s.id == made.id).values(status=status, **counts))
+    names = {"sent": Delta(delivered=1), "bounced": Delta(bounced=1), "deferred": Delta(deferred=1)}
+    changes = {f"far{n}.test": names[outcome] for n, outcome in enumerate(outcomes) if outcome in names}
+    statistics.record_outbound(conn, account_id, sender, at, changes)
+
+
+async def test_cut_hours_are_counted_from_rows(rt: Runtime, world: World, admin: Client) -> None:
+    """On every engine: a period that begins and ends inside an hour and a day."""
+    at = NOW.replace(hour=10, minute=0, second=0, microsecond=0)
+    for minute, outcomes in (
+        (10, ("sent",)),
+        (20, ("sent", "bounced", "pending")),
+        (30, ("deferred",)),
+        (50, ("sent",)),
+    ):
+        await rt.db.write(_submit, world.red.account.id, "ann+x@red.example", at + timedelta(minutes=minute), *outcomes)
+    query = "start_date=2026-11-21T10:20:00Z&end_date=2026-11-21T10:30:00Z"
+    for sender in ("", "&sender=red.example", "&sender=ann@red.example"):
+        for group, rows in (("hour", 1), ("day", 1), ("domain", 2)):
+            body = (await admin.get(f"{DELIVERY}?{query}{sender}&group_by={group}")).json()
+            counted = {
+                "total_sent": 3,
+                "delivered": 1,
+                "bounced": 1,
+                "deferred": 1,
+                "rejected": 0,
+                "delivery_rate": 33.3,
+            }
+            assert body["summary"] == counted
+            assert len(body["breakdown"]) == rows
+            assert sum(row["sent"] for row in body["breakdown"]) == 3
+    nobody = await totals(
+        admin, start_date="2026-11-21T10:20:00Z", end_date="2026-11-21T10:30:00Z", sender="blue.example"
+    )
+    assert nobody == ZERO
+
+
+async def test_queue_summary_and_senders(rt: Runtime, world: World, client: Client, admin: Client) -> None:
+    red, blue = world.red.account.id, world.blue.account.id
+    first = NOW - timedelta(days=3)
+    await rt.db.write(_submit, red, "ann@red.example", first, "pending", "deferred", "sent")
+    await rt.db.write(_submit, red, "ann@red.example", NOW - timedelta(hours=1), "pending", "pending")
+    await rt.db.write(_submit, red, "bob@red.example", NOW - timedelta(days=20), "sent", "bounced")
+    await rt.db.write(_submit, blue, "ann@blue.example", NOW, "deferred", "sent")
+    empty = {"messages": 0, "pending": 0, "deferred": 0, "oldest_submitted_at": None}
+    own = {"messages": 2, "pending": 3, "deferred": 1, "oldest_submitted_at": "2026-11-18T15:30:20Z"}
+    everybody = own | {"messages": 3, "deferred": 2}
+    assert (await client.get("/api/v1/stats/queue")).json() == {"success": True, "queue": own}
+    assert (await admin.get("/api/v1/stats/queue")).json() == {"success": True, "queue": everybody}
+    assert (await admin.get("/api/v1/stats/queue?sender=bob@red.example")).json()["queue"] == empty
+    assert_refused(await client.get("/api/v1/stats/queue?sender=bob@red.example"), 403, "ACCESS_DENIED")
+
+    body = (await admin.get("/api/v1/stats/summary")).json()
+    assert list(body) == ["success", "today", "last_7_days", "last_30_days", "queue"]
+    assert [body[name]["total_sent"] for name in list(body)[1:4]] == [2, 4, 6]
+    assert body["last_30_days"]["delivery_rate"] == 50.0
+    assert body["queue"] == everybody
+    mine = (await client.get("/api/v1/stats/summary")).json()
+    assert [mine[name]["total_sent"] for name in list(body)[1:4]] == [0, 2, 2]
+    assert_refused(await client.get("/api/v1/stats/summary?sender=blue.example"), 403, "ACCESS_DENIED")
+
+    senders = "/api/v1/stats/senders?start_date=2026-10-25"
+    assert [row["sender"] for row in (await admin.get(senders)).json()["senders"]] == [
+        "ann@blue.example", "ann@red.example", "bob@red.example",
+    ]  # fmt: skip
+    assert (await admin.get(f"{senders}&domain=blue.example&limit=1")).json()["senders"] == [
+        {"sender": "ann@blue.example", "sent": 2, "delivered": 1, "bounced": 0, "deferred": 1}
+    ]
+    assert_refused(await client.get(senders), 403, "ACCESS_DENIED")
+    assert_refused(await admin.get("/api/v1/stats/senders?start_date=2026-10-01"), 422, "VALIDATION_ERROR")
+
+
+async def test_inbound_by_day_and_hour(rt: Runtime, world: World, client: Client, admin: Client) -> None:
+    hour = clocks.to_micros(NOW) // statistics.HOUR * statistics.HOUR
+    for tenant, count in ((world.red, 3), (world.blue, 5)):
+        arrivals = [
+            statistics.Arrivals(tenant.domain.name, hour - ago * statistics.HOUR, "out.test", count) for ago in (0, 20)
+        ]
+        await rt.db.write(
+            statistics.count_arrivals, tenant.account.id, statistics.Uncounted(tenant.account.id, 0, 1, arrivals)
+        )
+    await rt.db.write(statistics.record_rejected, {("red.example", hour): 2})
+    inbound = "/api/v1/stats/inbound?start_date=2026-11-19"
+    everything = (await admin.get(inbound)).json()
+    assert list(everything) == ["success", "domain", "period", "summary", "breakdown"]
+    assert everything["domain"] is None
+    assert everything["summary"] == {"total": 18, "accepted": 16, "rejected": 2, "spam": 0}
+    assert everything["breakdown"] == [
+        {"date": "2026-11-21", "total": 10, "accepted": 8, "rejected": 2, "spam": 0},
+        {"date": "2026-11-20", "total": 8, "accepted": 8, "rejected": 0, "spam": 0},
+        {"date": "2026-11-19", "total": 0, "accepted": 0, "rejected": 0, "spam": 0},
+    ]
+    red = (await admin.get(f"{inbound}&domain=Red.example&group_by=hour")).json()
+    assert (red["domain"], red["summary"]["total"]) == ("red.example", 8)
+    assert [(row["hour"], row["total"]) for row in red["breakdown"]] == [
+        ("2026-11-21T15:00:00Z", 5),
+        ("2026-11-20T19:00:00Z", 3),
+    ]
+    for query in ("", "&domain=red.example", "&domain=nowhere.example"):
+        assert_refused(await client.get(inbound + query), 403, "ACCESS_DENIED")
+    await rt.db.write(grant, world.red, permissions.VIEW_STATS, NOW)
+    assert (await client.get(f"{inbound}&domain=red.example")).json()["summary"]["accepted"] == 6
+    assert_refused(await client.get(f"{inbound}&domain=blue.example"), 403, "ACCESS_DENIED")
+    assert_refused(await admin.get(f"{inbound}&domain=nowhere.example"), 404, "DOMAIN_NOT_FOUND")
+
+
+async def test_a_users_own_figures(rt: Runtime, world: World, client: Client, admin: Client) -> None:
+    red = world.red
+    await rt.db.write(mailboxes.add_alias, red.account.id, "alias@red.example", red.ann.id, NOW)
+    await sent(rt, red.account.id, "ann@red.example", NOW, a=(3, 1, 0, 0))
+    await sent(rt, red.account.id, "alias@red.example", NOW, a=(1, 0, 0, 0))
+    await sent(rt, red.account.id, "bob@red.example", NOW, a=(7, 0, 0, 0))
+    body = (await client.get("/api/v1/stats/user/Ann@red.example")).json()
+    assert list(body) == ["success", "email", "period", "outbound", "mailbox"]
+    assert (body["email"], body["outbound"]["total_sent"], body["outbound"]["delivery_rate"]) == (
+        "ann@red.example",
+        5,
+        80,
+    )
+    assert body["mailbox"] == {"messages": 0, "size": 0, "quota": None}
+    for other in ("bob@red.example", "ann@blue.example", "nobody@red.example"):
+        assert_refused(await client.get(f"/api/v1/stats/user/{other}"), 403, "ACCESS_DENIED")
+    await rt.db.write(grant, red, permissions.VIEW_STATS, NOW)
+    assert (await client.get("/api/v1/stats/user/bob@red.example")).json()["outbound"]["delivered"] == 7
+    assert_refused(await admin.get("/api/v1/stats/user/nobody@red.example"), 404, "MAILBOX_NOT_FOUND")

@@ -17,6 +17,7 @@ from restante.api.mail_api import (
     shapes,
     signup,
     statistics,
+    statistics_shapes,
     submission,
     tokens,
     users,
@@ -273,15 +274,20 @@ def _add_tokens(router: IndexedRouter) -> None:
 
 
 def _add_statistics(router: IndexedRouter) -> None:
-    router.add(
-        "GET", PREFIX + "/stats/delivery", statistics.get_delivery, tag="Stats", query=shapes.DeliveryQuery,
-        answer=shapes.DeliveryStatistics, errors={**_TOKEN, **_DENIED, **_WRONG},
-    )  # fmt: skip
-    router.add(
-        "GET", PREFIX + "/stats/domain/{domain}", statistics.get_domain, tag="Stats", query=shapes.PeriodQuery,
-        answer=shapes.DomainStatistics,
-        errors={**_TOKEN, **_DENIED, **_WRONG, 404: ("DOMAIN_NOT_FOUND (admin tokens)", shapes.Failure)},
-    )  # fmt: skip
+    shape = statistics_shapes
+    no_domain = {404: ("DOMAIN_NOT_FOUND (admin tokens)", shapes.Failure)}
+    no_mailbox = {404: ("MAILBOX_NOT_FOUND (admin tokens)", shapes.Failure)}
+    for path, handler, query, answer, missing in (
+        ("delivery", statistics.get_delivery, shape.DeliveryQuery, shape.DeliveryStatistics, {}),
+        ("domain/{domain}", statistics.get_domain, shape.PeriodQuery, shape.DomainStatistics, no_domain),
+        ("user/{email:address}", statistics.get_user, shape.PeriodQuery, shape.UserStatistics, no_mailbox),
+        ("inbound", statistics.get_inbound, shape.InboundQuery, shape.InboundStatistics, no_domain),
+        ("senders", statistics.list_senders, shape.SendersQuery, shape.TopSenders, no_domain),
+        ("queue", statistics.get_queue, shape.SenderQuery, shape.QueueStatistics, {}),
+        ("summary", statistics.get_summary, shape.SenderQuery, shape.Summary, {}),
+    ):
+        refusals = {**_TOKEN, **_DENIED, **_WRONG, **missing}
+        router.add("GET", f"{PREFIX}/stats/{path}", handler, tag="Stats", query=query, answer=answer, errors=refusals)
 
 
 def _add_permissions(router: IndexedRouter) -> None:

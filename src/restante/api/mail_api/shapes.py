@@ -1,10 +1,10 @@
 """The JSON of the Mail API: field order and names are the contract's, so order matters here."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import Meta, Struct, field
 
 from restante.core.permissions import Grant
 from restante.http.answers import Answer, Headers
@@ -195,108 +195,6 @@ class SearchQuery(Struct, frozen=True):
     folder: FolderName = "INBOX"
     limit: Limit = 50
     offset: Offset = 0
-
-
-# --- statistics; all counts are recipients, not messages
-
-
-class Span(Struct, frozen=True):
-    """The period that was counted, both ends included."""
-
-    start: datetime
-    end: datetime
-
-
-class DeliverySummary(Struct, frozen=True):
-    """``total_sent`` is the sum of the four; ``deferred`` are those that still wait; the rate is in percent."""
-
-    total_sent: int
-    delivered: int
-    bounced: int
-    deferred: int
-    rejected: int
-    delivery_rate: float
-
-
-class DeliveryRow(Struct, frozen=True, kw_only=True):
-    """``date``, ``hour`` or ``domain`` as ``group_by`` says; ``sent`` = delivered + bounced + deferred."""
-
-    date: str | UnsetType = UNSET
-    hour: datetime | UnsetType = UNSET
-    domain: str | UnsetType = UNSET
-    sent: int
-    delivered: int
-    bounced: int
-    deferred: int
-
-
-class DeliveryStatistics(Struct, frozen=True):
-    """What became of recipients whose message was submitted in the period; rows newest first, domains largest first."""
-
-    success: bool
-    period: Span
-    summary: DeliverySummary
-    breakdown: list[DeliveryRow]
-
-
-class DomainCount(Struct, frozen=True):
-    """A domain of the other side and its recipients."""
-
-    domain: str
-    count: int
-
-
-class OutboundCounts(Struct, frozen=True):
-    """``total`` = delivered + bounced + deferred; at most 10 recipient domains."""
-
-    total: int
-    delivered: int
-    bounced: int
-    deferred: int
-    top_recipients: list[DomainCount]
-
-
-class InboundCounts(Struct, frozen=True):
-    """``total`` = accepted + rejected; at most 10 sender domains of those accepted."""
-
-    total: int
-    accepted: int
-    rejected: int
-    spam: Annotated[int, Meta(description="Part of accepted; 0 as long as this server has no spam filter.")]
-    top_senders: list[DomainCount]
-
-
-class DomainStatistics(Struct, frozen=True):
-    """Mail of one domain in both directions."""
-
-    success: bool
-    domain: str
-    period: Span
-    outbound: OutboundCounts
-    inbound: InboundCounts
-
-
-StartDate = Annotated[
-    str,
-    Meta(max_length=40, description="ISO 8601 date (from 00:00:00Z) or time; default: the day 7 days before the end."),
-]
-EndDate = Annotated[
-    str, Meta(max_length=40, description="ISO 8601 date (through 23:59:59Z) or time, included; default: now.")
-]
-
-
-class PeriodQuery(Struct, frozen=True):
-    """A period of at most 366 days."""
-
-    start_date: StartDate = ""
-    end_date: EndDate = ""
-
-
-class DeliveryQuery(PeriodQuery, frozen=True):
-    """A period, whose mail, and how to break it down."""
-
-    sender: Annotated[str, Meta(max_length=1000, description="An address, or a domain for all its addresses.")] = ""
-    group_by: Literal["day", "hour", "domain"] = "day"
 
 
 # --- tokens, signup, permissions, domains

@@ -1,23 +1,30 @@
-"""Endpoints 9 and 10: what became of mail that was sent, and a domain's mail in both directions."""
+"""Endpoints 9 and 10: what became of mail that was sent, and a domain's mail in both directions.
 
-from datetime import UTC, datetime, time, timedelta
+The contract names five more without their shapes (per user, inbound, top senders, queue, summary): those here are ours.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
 from restante.api.mail_api import auth, paging, shapes
+from restante.api.mail_api import statistics_shapes as forms
 from restante.clock import from_micros
 from restante.core import access, domains, mailboxes, permissions, statistics
 from restante.core.access import Principal
-from restante.core.statistics import DAY, HOUR, Delta, Inbound, Period
+from restante.core.mailboxes import Mailbox
+from restante.core.statistics import DAY, HOUR, Delta, Inbound, Period, Queue
 from restante.errors import Invalid
 from restante.http import schemas
 from restante.http.answers import Answer
 from restante.http.calls import Call
-from restante.ids import AccountId
+from restante.ids import AccountId, MailboxId
 from restante.mail import address as addresses
 from restante.schema.connections import ReadConn, scanning
 
 DEFAULT_DAYS = timedelta(days=7)
 LONGEST = timedelta(days=366)
+LONGEST_OF_SENDERS = timedelta(days=31)  # counted from rows
 TOP_ROWS = 100  # recipient domains in a breakdown
 TOP_DOMAINS = 10
 
@@ -62,13 +69,13 @@ async def get_delivery(call: Call) -> Answer:
     hour.
     """
     caller = await auth.require(call)
-    query = schemas.query(call, shapes.DeliveryQuery)
+    query = schemas.query(call, forms.DeliveryQuery)
     asked = require_period(query, call.rt.clock.now())
     sender = require_sender(query.sender)
     found = await call.rt.db.read(read_delivery, caller.principal, sender, query.group_by, asked.within)
     total = statistics.total(found.by_time.values())
-    summary = shapes.DeliverySummary(sum(total), *total, delivery_rate=rate(total))
-    shape = shapes.DeliveryStatistics(True, _span(asked), summary, _breakdown(found, query.group_by, asked))
+    breakdown = _breakdown(found, query.group_by, asked)
+    shape = forms.DeliveryStatistics(True, _span(asked), _summary(total), breakdown)
     return shapes.answer(shape)
 
 
@@ -78,15 +85,75 @@ async def get_domain(call: Call) -> Answer:
     Needs `view_stats` on the domain. Inbound counts are by the hour and follow within seconds.
     """
     caller = await auth.require(call)
-    asked = require_period(schemas.query(call, shapes.PeriodQuery), call.rt.clock.now())
+    asked = require_period(schemas.query(call, forms.PeriodQuery), call.rt.clock.now())
     found = await call.rt.db.read(read_domain, caller.principal, call.params["domain"], asked.within)
     delivered, bounced, deferred, _ = found.outbound
-    recipients = [shapes.DomainCount(name, sum(delta)) for name, delta in found.top_recipients]
-    senders = [shapes.DomainCount(*one) for one in found.top_senders]
-    sent = shapes.OutboundCounts(delivered + bounced + deferred, delivered, bounced, deferred, recipients)
+    recipients = [forms.DomainCount(name, sum(delta)) for name, delta in found.top_recipients]
+    senders = [forms.DomainCount(*one) for one in found.top_senders]
+    sent = forms.OutboundCounts(delivered + bounced + deferred, delivered, bounced, deferred, recipients)
     accepted, rejected, spam = found.inbound
-    received = shapes.InboundCounts(accepted + rejected, accepted, rejected, spam, senders)
-    return shapes.answer(shapes.DomainStatistics(True, found.domain, _span(asked), sent, received))
+    received = forms.InboundCounts(accepted + rejected, accepted, rejected, spam, senders)
+    return shapes.answer(forms.DomainStatistics(True, found.domain, _span(asked), sent, received))
+
+
+async def get_user(call: Call) -> Answer:
+    """Count what a user's addresses sent, and what its mailbox holds. Needs `view_stats` for other users."""
+    caller = await auth.require(call)
+    asked = require_period(schemas.query(call, forms.PeriodQuery), call.rt.clock.now())
+    mailbox, total = await call.rt.db.read(read_user, caller.principal, call.params["email"], asked.within)
+    held = forms.MailboxFigures(mailbox.messages, mailbox.used_bytes, mailbox.quota_bytes)
+    return shapes.answer(forms.UserStatistics(True, mailbox.address, _span(asked), _summary(total), held))
+
+
+async def get_inbound(call: Call) -> Answer:
+    """Count mail from outside, by day or hour. Needs `view_stats` on `domain`; without one, an admin's token.
+
+    Counts are by the hour and follow within seconds.
+    """
+    caller = await auth.require(call)
+    query = schemas.query(call, forms.InboundQuery)
+    asked = require_period(query, call.rt.clock.now())
+    unit = HOUR if query.group_by == "hour" else DAY
+    name, found = await call.rt.db.read(read_inbound, caller.principal, query.domain, asked.within, unit)
+    total = Inbound(*map(sum, zip(*found.values(), strict=True)))
+    if query.group_by == "hour":
+        rows = [forms.InboundRow(hour=from_micros(at), **_came(one)) for at, one in sorted(found.items(), reverse=True)]
+    else:
+        days = {from_micros(at).date(): one for at, one in found.items()}
+        rows = [forms.InboundRow(date=day.isoformat(), **_came(days.get(day, Inbound()))) for day in _days(asked)]
+    summary = forms.InboundSummary(**_came(total))
+    return shapes.answer(forms.InboundStatistics(True, name, _span(asked), summary, rows))
+
+
+async def list_senders(call: Call) -> Answer:
+    """List the sender addresses with the most recipients, of a domain (needs `view_stats`) or of all (admin tokens)."""
+    caller = await auth.require(call)
+    query = schemas.query(call, forms.SendersQuery)
+    asked = require_period(query, call.rt.clock.now(), LONGEST_OF_SENDERS)
+    found = await call.rt.db.read(read_senders, caller.principal, query.domain, asked.within, query.limit)
+    rows = [forms.SenderRow(sender, sum(delta), *delta[:3]) for sender, delta in found]
+    return shapes.answer(forms.TopSenders(True, _span(asked), rows))
+
+
+async def get_queue(call: Call) -> Answer:
+    """Count what is on its way: all, or of one sender. Access as for delivery statistics."""
+    caller = await auth.require(call)
+    sender = require_sender(schemas.query(call, forms.SenderQuery).sender)
+    found = await call.rt.db.read(read_queue, caller.principal, sender)
+    return shapes.answer(forms.QueueStatistics(True, _queue(found)))
+
+
+async def get_summary(call: Call) -> Answer:
+    """Show a dashboard: today, the last 7 and 30 days, the queue. Access as for delivery statistics."""
+    caller = await auth.require(call)
+    sender = require_sender(schemas.query(call, forms.SenderQuery).sender)
+    now = call.rt.clock.now()
+    today = datetime.combine(now.date(), time(), UTC)
+    starts = [today - timedelta(days=days) for days in (0, 7, 30)]
+    periods = [statistics.period(start, now, now) for start in starts]
+    totals, queue = await call.rt.db.read(read_summary, caller.principal, sender, periods)
+    day, week, month = map(_summary, totals)
+    return shapes.answer(forms.Summary(True, day, week, month, _queue(queue)))
 
 
 @scanning
@@ -112,6 +179,58 @@ def read_domain(conn: ReadConn, principal: Principal, name: str, within: Period)
     )
 
 
+@scanning
+def read_user(conn: ReadConn, principal: Principal, address: str, within: Period) -> tuple[Mailbox, Delta]:
+    """A user's mailbox and what its addresses sent. Errors: Forbidden, NotFound ``mailbox_not_found``."""
+    mailbox = access.require_mailbox(conn, principal, address, permissions.VIEW_STATS)
+    own = tuple(_senders(conn, mailbox.account_id, mailbox.id, mailbox.address))
+    by_time = statistics.outbound_by_time(conn, mailbox.account_id, own, within, DAY)
+    return mailbox, statistics.total(by_time.values())
+
+
+@scanning
+def read_inbound(
+    conn: ReadConn, principal: Principal, name: str, within: Period, unit: int
+) -> tuple[str | None, dict[int, Inbound]]:
+    """A domain's counts, or all domains' for the operator. Errors: Forbidden, NotFound ``domain_not_found``."""
+    if not name:
+        access.require_operator(principal)
+        everything = statistics.inbound_by_time(conn, statistics.INSTANCE, statistics.ALL_DOMAINS, within, unit)
+        return None, everything
+    domain = access.require_domain(conn, principal, name, permissions.VIEW_STATS)
+    return domain.name, statistics.inbound_by_time(conn, domain.account_id, domain.name, within, unit)
+
+
+@scanning
+def read_senders(
+    conn: ReadConn, principal: Principal, name: str, within: Period, limit: int
+) -> list[tuple[str, Delta]]:
+    """A domain's senders, or all for the operator. Errors: Forbidden, NotFound ``domain_not_found``."""
+    scope = Scope(statistics.INSTANCE)
+    if name:
+        domain = access.require_domain(conn, principal, name, permissions.VIEW_STATS)
+        scope = Scope(domain.account_id, (domain.name,))
+    else:
+        access.require_operator(principal)
+    return statistics.top_senders(conn, *scope, within, limit)
+
+
+@scanning
+def read_queue(conn: ReadConn, principal: Principal, sender: str) -> Queue:
+    """What the principal may see of the queue. Errors: Forbidden ``access_denied``."""
+    return statistics.queue(conn, *require_scope(conn, principal, sender))
+
+
+@scanning
+def read_summary(
+    conn: ReadConn, principal: Principal, sender: str, periods: Sequence[Period]
+) -> tuple[list[Delta], Queue]:
+    """Totals of some periods, and the queue. Errors: Forbidden ``access_denied``."""
+    scope = require_scope(conn, principal, sender)
+    totals = [statistics.total(statistics.outbound_by_time(conn, *scope, each, DAY).values()) for each in periods]
+    return totals, statistics.queue(conn, *scope)
+
+
 def require_scope(conn: ReadConn, principal: Principal, sender: str) -> Scope:
     """Whose mail to count for a sender ("": all that the principal may see). Errors: Forbidden ``access_denied``.
 
@@ -124,18 +243,19 @@ def require_scope(conn: ReadConn, principal: Principal, sender: str) -> Scope:
             return Scope(statistics.INSTANCE)
         domain = domains.find_by_name(conn, addresses.split(sender)[1])
         return Scope(principal.account_id if domain is None else domain.account_id, (sender,))
-    own = {statistics.base(*addresses.split(address)) for address in _own_addresses(conn, principal)}
+    own = set[str]()
+    if principal.mailbox_id is not None and principal.address is not None:
+        own = _senders(conn, principal.account_id, principal.mailbox_id, principal.address)
     if not sender or sender in own:
         return Scope(principal.account_id, tuple(own & {sender} or own))
     domain = access.require_domain(conn, principal, addresses.split(sender)[1], permissions.VIEW_STATS)
     return Scope(domain.account_id, (sender,))
 
 
-def _own_addresses(conn: ReadConn, principal: Principal) -> list[str]:
-    if principal.mailbox_id is None or principal.address is None:
-        return []
-    aliases = mailboxes.list_aliases(conn, principal.account_id, principal.mailbox_id)
-    return [principal.address, *(alias.address for alias in aliases)]
+def _senders(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, address: str) -> set[str]:
+    """What a user's mail counts under: its address and its aliases."""
+    aliases = mailboxes.list_aliases(conn, account_id, mailbox_id)
+    return {statistics.base(*addresses.split(one)) for one in (address, *(alias.address for alias in aliases))}
 
 
 def require_sender(text: str) -> str:
@@ -149,7 +269,7 @@ def require_sender(text: str) -> str:
         raise Invalid("sender: neither an address nor a domain.", details=wrong) from error
 
 
-def require_period(query: shapes.PeriodQuery, now: datetime) -> Asked:
+def require_period(query: forms.PeriodQuery, now: datetime, longest: timedelta = LONGEST) -> Asked:
     """The period of a query, its defaults filled in. Errors: Invalid (``start_date``, ``end_date``)."""
     end = paging.moment("end_date", query.end_date, time(23, 59, 59)) if query.end_date else now
     start = paging.moment("start_date", query.start_date, time()) if query.start_date else None
@@ -157,8 +277,8 @@ def require_period(query: shapes.PeriodQuery, now: datetime) -> Asked:
         start = datetime.combine((end - DEFAULT_DAYS).date(), time(), UTC)
     if start > end:
         raise paging.wrong("start_date", "It is after end_date.")
-    if end - start > LONGEST:
-        raise paging.wrong("start_date", f"The period is longer than {LONGEST.days} days.")
+    if end - start > longest:
+        raise paging.wrong("start_date", f"The period is longer than {longest.days} days.")
     return Asked(start, end, statistics.period(start, end, now))
 
 
@@ -167,7 +287,7 @@ def rate(total: Delta) -> float:
     return round(100 * total.delivered / sum(total), 1) if sum(total) else 0.0
 
 
-def _breakdown(found: Delivery, group_by: str, asked: Asked) -> list[shapes.DeliveryRow]:
+def _breakdown(found: Delivery, group_by: str, asked: Asked) -> list[forms.DeliveryRow]:
     match group_by:
         case "domain":
             return [_row(delta, domain=name) for name, delta in found.by_domain]
@@ -176,16 +296,33 @@ def _breakdown(found: Delivery, group_by: str, asked: Asked) -> list[shapes.Deli
             rows = [_row(delta, hour=from_micros(at)) for at, delta in hours]
             return [row for row in rows if row.sent]
     days = {from_micros(at).date(): delta for at, delta in found.by_time.items()}
+    return [_row(days.get(day, Delta()), date=day.isoformat()) for day in _days(asked)]
+
+
+def _days(asked: Asked) -> list[date]:
+    """The days of a period, newest first."""
     first, last = asked.start.date(), asked.end.date()
-    every = [last - timedelta(days=back) for back in range((last - first).days + 1)]
-    return [_row(days.get(day, Delta()), date=day.isoformat()) for day in every]
+    return [last - timedelta(days=back) for back in range((last - first).days + 1)]
 
 
-def _row(delta: Delta, **key: Any) -> shapes.DeliveryRow:
+def _row(delta: Delta, **key: Any) -> forms.DeliveryRow:
     delivered, bounced, deferred, _ = delta
     sent = delivered + bounced + deferred
-    return shapes.DeliveryRow(sent=sent, delivered=delivered, bounced=bounced, deferred=deferred, **key)
+    return forms.DeliveryRow(sent=sent, delivered=delivered, bounced=bounced, deferred=deferred, **key)
 
 
-def _span(asked: Asked) -> shapes.Span:
-    return shapes.Span(shapes.moment(asked.start), shapes.moment(asked.end))
+def _summary(total: Delta) -> forms.DeliverySummary:
+    return forms.DeliverySummary(sum(total), *total, delivery_rate=rate(total))
+
+
+def _came(one: Inbound) -> dict[str, Any]:
+    return {"total": one.accepted + one.rejected, **one._asdict()}
+
+
+def _queue(found: Queue) -> forms.QueueCounts:
+    oldest = None if found.oldest_at is None else shapes.moment(found.oldest_at)
+    return forms.QueueCounts(found.messages, found.pending, found.deferred, oldest)
+
+
+def _span(asked: Asked) -> forms.Span:
+    return forms.Span(shapes.moment(asked.start), shapes.moment(asked.end))
