@@ -247,10 +247,16 @@ _HTML = b"Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: q
 
 
 def _encoded(text: str) -> str:
-    """As an unstructured header value: encoded words for what is not ASCII (RFC 2047 §2; short values only)."""
-    if text.isascii():
-        return text
-    return " ".join(
-        word if word.isascii() else f"=?utf-8?B?{base64.b64encode(word.encode()).decode()}?="
-        for word in text.split(" ")
-    )
+    """As an unstructured header value: encoded words for what is not ASCII (RFC 2047 §2).
+
+    A space between two encoded words is not part of the value (§6.2), so it goes into the first of them.
+    """
+    words = text.split(" ")
+    shown = []
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
+        if word.isascii():
+            shown.append(word)
+        else:
+            inner = word if following.isascii() else f"{word} "
+            shown.append(f"=?utf-8?B?{base64.b64encode(inner.encode()).decode()}?=")
+    return " ".join(shown)

@@ -35,7 +35,7 @@ from tools.server import Server, command
 MAILBOXES = 40
 CHUNK = 250
 INLINE_BYTES = 128 * 1024
-FORM = 1  # of this module's own choices: counted up with them
+FORM = 2  # of this module's own choices: counted up with them
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "restante"
 SHAPED_BY = (
     "core/contents.py",
