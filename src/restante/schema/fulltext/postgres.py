@@ -23,27 +23,36 @@ if TYPE_CHECKING:  # the indexer imports this module and must stay small
 GROUP = 16  # a deep chain of ORs is walked to its end for each message: a tree of small groups is not
 
 
-def account_term(account_id: int, term: str) -> str:
-    """A term as the index has it."""
-    return f"{account_id}#{term}"
+def quote(account_id: int, term: str) -> str:
+    """A term of an account as ``tsvector`` and ``tsquery`` read it.
+
+    No term has a quotation mark or a backslash in it.
+    """
+    return f"'{account_id}#{term}'"
 
 
-def mailbox_term(account_id: int, mailbox_id: int) -> str:
+def vector(account_id: int, terms: Iterable[str]) -> str:
+    """The ``tsvector`` of terms of an account."""
+    joined = f"' '{account_id}#".join(terms)
+    return quote(account_id, joined)
+
+
+def mailbox_term(mailbox_id: int) -> str:
     """The term of all messages in a mailbox; no word begins with the mark."""
-    return account_term(account_id, f"#{mailbox_id}")
+    return f"#{mailbox_id}"
 
 
-def gram_terms(account_id: int, term: str) -> list[str]:
+def gram_terms(term: str) -> set[str]:
     """What a vocabulary entry can be found by: its trigrams, its last two characters and its last one."""
-    return list({account_term(account_id, term[i : i + 3]) for i in range(len(term))})
+    return {term[i : i + 3] for i in range(len(term))}
 
 
 def _grams_query(account_id: int, text: str) -> str:
     """What the trigrams of every vocabulary entry with ``text`` in it match; a short text is the beginning of one."""
     if len(text) < 3:
-        return f"'{account_term(account_id, text)}':*"
-    grams = dict.fromkeys([account_term(account_id, text[i : i + 3]) for i in range(len(text) - 2)])
-    return "&".join([f"'{gram}'" for gram in grams])
+        return quote(account_id, text) + ":*"
+    grams = dict.fromkeys([text[i : i + 3] for i in range(len(text) - 2)])
+    return "&".join([quote(account_id, gram) for gram in grams])
 
 
 _TESTS = {
@@ -132,26 +141,22 @@ class PostgresIndex:
     def _where(self, expression: Expression) -> tuple[str, list[Any]]:
         """The condition of one search, a ``tsquery`` for each of its parts: one of them holds a million bytes."""
         where, values = self._in_scope()
-        queries = [] if self._scope.mailbox_id is None else [f"'{mailbox_term(*_mailbox(self._scope))}'"]
         parts = expression.parts if isinstance(expression, AllOf) else (expression,)
-        queries += [_query(self._scope.account_id, part) for part in parts]
+        if self._scope.mailbox_id is not None:
+            parts = (mailbox_term(self._scope.mailbox_id), *parts)
+        queries = [_query(self._scope.account_id, part) for part in parts]
         return where + " AND terms @@ (SELECT %s::tsquery)" * len(queries), [*values, *queries]
 
 
-def _mailbox(scope: Scope) -> tuple[int, int]:
-    assert scope.mailbox_id is not None
-    return scope.account_id, scope.mailbox_id
-
-
 def _query(account_id: int, expression: Expression) -> str:
-    """An expression in the language of ``tsquery``; no term has a quotation mark or a backslash in it."""
+    """An expression in the language of ``tsquery``."""
     match expression:
         case AnyOf(parts):
             return _joined("|", [_query(account_id, part) for part in parts])
         case AllOf(parts):
             return _joined("&", [_query(account_id, part) for part in parts])
         case term:
-            return f"'{account_term(account_id, term)}'"
+            return quote(account_id, term)
 
 
 def _joined(operator: str, parts: Iterable[str]) -> str:
@@ -161,4 +166,4 @@ def _joined(operator: str, parts: Iterable[str]) -> str:
     return f"({operator.join(entries)})"
 
 
-__all__ = ["PostgresIndex", "account_term", "gram_terms", "mailbox_term"]
+__all__ = ["PostgresIndex", "gram_terms", "mailbox_term", "quote", "vector"]

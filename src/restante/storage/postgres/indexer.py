@@ -98,17 +98,17 @@ _KEPT = (
 )
 _PUT = (
     "INSERT INTO search_documents (account_id, message_id, mailbox_id, folder_id, is_cut, terms, folded)"
-    " VALUES (%s, %s, %s, %s, %s, array_to_tsvector(%s::text[]), %s) ON CONFLICT (account_id, message_id) DO UPDATE"
+    " VALUES (%s, %s, %s, %s, %s, %s::tsvector, %s) ON CONFLICT (account_id, message_id) DO UPDATE"
     " SET mailbox_id = excluded.mailbox_id, folder_id = excluded.folder_id, is_cut = excluded.is_cut,"
     " terms = excluded.terms, folded = excluded.folded"
 )
 _UNKNOWN = (
-    "SELECT n.term FROM unnest(%s::int[], %s::text[]) AS n(size, term) LEFT JOIN search_terms t"
-    ' ON t.account_id = %s AND t.size = n.size AND t.term = n.term COLLATE "C" WHERE t.term IS NULL'
+    "SELECT n.term FROM unnest(string_to_array(%s, ' ')) AS n(term) LEFT JOIN search_terms t"
+    ' ON t.account_id = %s AND t.size = length(n.term) AND t.term = n.term COLLATE "C" WHERE t.term IS NULL'
 )
 _LEARN = (
-    "INSERT INTO search_terms (account_id, size, term, grams) VALUES (%s, %s, %s, array_to_tsvector(%s::text[]))"
-    " ON CONFLICT DO NOTHING"
+    "INSERT INTO search_terms (account_id, size, term, grams) SELECT %s, length(term), term, grams::tsvector"
+    " FROM unnest(string_to_array(%s, ' '), string_to_array(%s, E'\\n')) AS n(term, grams) ON CONFLICT DO NOTHING"
 )
 
 
@@ -275,12 +275,12 @@ class Indexer:
 
     def _document(self, source: Source, terms: set[str], zipped: bytes) -> tuple[Any, ...]:
         account_id = source.account_id
-        mark = postgres.account_term(account_id, "")
-        marked = [postgres.mailbox_term(account_id, source.mailbox_id), *[mark + term for term in terms]]
-        is_cut = sum(map(len, marked)) * 4 > TERMS_BYTES and sum(len(term.encode()) for term in marked) > TERMS_BYTES
+        mailbox = postgres.mailbox_term(source.mailbox_id)
+        vector = postgres.vector(account_id, [mailbox, *terms])
+        is_cut = len(vector) * 4 > TERMS_BYTES and len(vector.encode()) > TERMS_BYTES
         if is_cut:
-            del marked[1:]
-        return account_id, source.message_id, source.mailbox_id, source.folder_id, int(is_cut), marked, zipped
+            vector = postgres.vector(account_id, [mailbox])
+        return account_id, source.message_id, source.mailbox_id, source.folder_id, int(is_cut), vector, zipped
 
     def _learn(self, account_id: int, terms: set[str], epoch: int) -> None:
         """Enter words into the vocabulary of their account."""
@@ -292,11 +292,10 @@ class Indexer:
             return
         if sum(len(words_) for _, words_ in self._known.values()) > KNOWN_TERMS:
             self._known, known = {}, set()
-        new = self._rows(_UNKNOWN, ([len(term) for term in unknown], unknown, account_id))
-        rows = [(account_id, len(term), term, postgres.gram_terms(account_id, term)) for (term,) in new]
-        if rows:
-            with self._conn.cursor() as cursor:
-                cursor.executemany(_LEARN, rows)
+        new = [row[0] for row in self._rows(_UNKNOWN, (" ".join(unknown), account_id))]
+        if new:
+            grams = [postgres.vector(account_id, postgres.gram_terms(term)) for term in new]
+            self._conn.execute(_LEARN, (account_id, " ".join(new), "\n".join(grams)))
         self._known[account_id] = epoch, known | terms
 
     def _take_out(self, gone: Sequence[Key]) -> None:
@@ -364,7 +363,7 @@ class Indexer:
             "SELECT n FROM unnest(%s::int[], %s::text[]) AS w(n, term) WHERE NOT EXISTS (SELECT FROM search_documents d"
             " WHERE d.account_id = %s AND d.terms @@ w.term::tsquery)"
         )
-        quoted = [f"'{postgres.account_term(account_id, term)}'" for term in terms]
+        quoted = [postgres.quote(account_id, term) for term in terms]
         return [terms[row[0]] for row in self._rows(query, (list(range(len(terms))), quoted, account_id))]
 
 
