@@ -52,6 +52,8 @@ def test_the_queue_is_empty_when_all_is_indexed(store: PostgresStore) -> None:
 
 
 def test_rows_that_commit_out_of_order_are_not_missed(store: PostgresStore, follower: Indexer) -> None:
+    store.add("makes the folder")
+    follower.catch_up()
     with store.transaction() as early:
         first = store._add(early, "early", 1, 1, 1)  # its number is taken, its commit comes later
         (second,) = store.add("late")
