@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
+from uuid import UUID
 
 from sqlalchemy import bindparam, insert, select, update
 
@@ -453,7 +454,7 @@ def _apply(
     events.record_all(
         conn,
         account_id,
-        [_fact(submission_id, public_id.hex(), move, new_status, mailbox_id) for move in moves],
+        [_fact(submission_id, str(UUID(bytes=public_id)), move, new_status, mailbox_id) for move in moves],
         now=now,
     )
     lost = [move.outcome.transfer_id for move in moves if move.outcome.status == "bounced"]
