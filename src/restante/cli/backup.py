@@ -102,7 +102,7 @@ def _restore(call: Call, source: Path) -> dict[str, Any]:
 
     config = call.load()
     progress = output.Progress("restoring", quiet=call.json)
-    manifest = service.restore(source, config.data_dir, progress.show)
+    manifest = service.restore(source, config.data_dir, progress.show, config.storage.database_url)
     progress.end()
     had_secret = (config.data_dir / vault.FILE).exists()
     asyncio.run(_settle(config))

@@ -2,8 +2,9 @@
 
 Bytes first here too: blobs are copied, then the database as it stands at one moment, then the blobs that came in
 between; so every row of the copy has its bytes. The server makes the database's copy inside its own data directory,
-and the command takes it from there: it writes the backup with the rights of whoever runs it. The search index is not
-in it: it is made anew from the messages. The instance secret is in it only when asked for.
+and the command takes it from there: it writes the backup with the rights of whoever runs it. The copy is an SQLite
+file, whatever the engine: a backup of either can be restored into either. The search index is not in it: it is made
+anew from the messages. The instance secret is in it only when asked for.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ import zstandard
 from restante import __version__, vault
 from restante.errors import Conflict, Invalid, NotFound, Unavailable
 from restante.runtime import Runtime
-from restante.storage import snapshot
+from restante.storage import engine, snapshot
 from restante.storage.blobs.files import FileBlobs
 
 FORMAT = 1
@@ -216,10 +217,11 @@ def encode_manifest(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
 
 
-def restore(source: Path, data_dir: Path, progress: Progress) -> dict[str, Any]:
+def restore(source: Path, data_dir: Path, progress: Progress, url: str = "") -> dict[str, Any]:
     """Make ``data_dir`` from a backup and return its manifest; everything is checked before the directory appears.
 
-    Raises Conflict when ``data_dir`` holds anything, NotFound, Invalid for what is no complete backup.
+    With ``url`` the rows go into that PostgreSQL database, which must be empty, whichever engine they came from.
+    Raises Conflict when ``data_dir`` or database hold anything, NotFound, Invalid for what is no complete backup.
     """
     if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         raise Conflict(f"{data_dir} is not empty; name another with --data-dir", code="target_exists")
@@ -228,6 +230,8 @@ def restore(source: Path, data_dir: Path, progress: Progress) -> dict[str, Any]:
         beside.mkdir(mode=0o700, parents=True)
         found = _unpack(source, beside, progress)
         _check(beside, found)
+        if url:
+            engine.load(beside / DATABASE, url)
         if data_dir.exists():
             data_dir.rmdir()
         beside.rename(data_dir)

@@ -108,3 +108,11 @@ def open_readers(place: Place) -> Readers:
     from restante.storage import sqlite
 
     return sqlite.Readers(place.data_dir)
+
+
+def load(copy: Path, url: str) -> None:
+    """Move the rows of a copied SQLite file into the empty PostgreSQL database at ``url``. Raises Conflict."""
+    from restante.storage.postgres import copying
+
+    copying.load(copy, url)
+    copy.unlink()

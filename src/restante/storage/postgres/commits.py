@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import apsw
 import psycopg
 from sqlalchemy import Connection
 
@@ -21,12 +22,12 @@ from restante.storage import upgrades
 from restante.storage.database import Call, Outcome, Timed
 from restante.storage.postgres import connection
 from restante.storage.postgres.connection import Raw
+from restante.storage.postgres.copying import Copy
 from restante.storage.postgres.signals import notify
 
 TRIES = 6  # of one function alone
 BACKOFF_SECONDS = 0.005  # doubled with each try, and shortened at random
 AWAY_SECONDS = 0.5  # after a failed connect, callers are refused at once for so long
-UPGRADE_LOCK = 0x7265_7374  # of nodes that start at the same time, one brings the schema up
 
 _BEGIN = {True: "BEGIN ISOLATION LEVEL READ COMMITTED", False: "BEGIN ISOLATION LEVEL SERIALIZABLE"}
 
@@ -48,6 +49,7 @@ class GroupCommit:
         self._url, self._sender = url, sender
         self._engine = connection.open_engine(url, connection.WRITING)
         self._conn: Connection | None = None
+        self._copy: Copy | None = None
         self._away_until = 0.0
         self.version_before = self._prepare()
 
@@ -57,11 +59,11 @@ class GroupCommit:
         try:
             connection.require_usable(raw, self._url)
             raw.execute("BEGIN")
-            raw.execute("SELECT pg_advisory_xact_lock(%s)", (UPGRADE_LOCK,))
+            raw.execute("SELECT pg_advisory_xact_lock(%s)", (connection.UPGRADE_LOCK,))
             found = upgrades.apply(conn)
             raw.execute("COMMIT")
         except BaseException as error:
-            self.close()
+            self._disconnect()
             if isinstance(error, RestanteError) or connection.original(error) is None:
                 raise
             what = f"cannot use {connection.name(self._url)}: {str(connection.original(error)).splitlines()[0]}"
@@ -151,7 +153,7 @@ class GroupCommit:
                 self._roll_back(raw)
                 raise _InTheWay from cause
             is_lost = raw.closed or connection.state(cause) == connection.READ_ONLY
-            self.close()
+            self._disconnect()
             if is_lost and not is_committing:
                 raise _Lost from cause
             raise connection.unavailable(cause) from cause
@@ -193,16 +195,42 @@ class GroupCommit:
         try:
             raw.execute("ROLLBACK")
         except psycopg.Error:
-            self.close()
+            self._disconnect()
 
     def reclaim(self, pages: int) -> int:
         """Nothing: autovacuum does it."""
         return 0
 
     def snapshot(self, target: Path, pages: int) -> Outcome:
-        raise NotImplementedError
+        """Copy the next ``pages`` rows to the SQLite file ``target``, which the first call makes.
+
+        One copy at a time: a call with another target gives up the one before. The value is (done, in all).
+        """
+        try:
+            if self._copy is not None and self._copy.target != target:
+                self._give_up_copy()
+            if self._copy is None:
+                self._copy = Copy(self._url, target)
+            done, total = self._copy.step(pages)
+            if done == total:
+                self._copy = None
+            return Outcome(value=(done, total))
+        except (psycopg.Error, apsw.Error, OSError, Unavailable) as error:
+            self._give_up_copy()
+            _log.error("snapshot failed: %s: %s", type(error).__name__, error)
+            return Outcome(error=Unavailable(f"the database could not be copied: {error}", code="snapshot_failed"))
+
+    def _give_up_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.abandon()
+            self._copy = None
 
     def close(self) -> None:
+        """Let the database go."""
+        self._give_up_copy()
+        self._disconnect()
+
+    def _disconnect(self) -> None:
         """Close the connection; the next call opens another."""
         conn, self._conn = self._conn, None
         if conn is not None:

@@ -13,6 +13,7 @@ from sqlalchemy.pool import NullPool
 from restante.errors import Invalid, Unavailable
 
 Raw: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+UPGRADE_LOCK = 0x7265_7374  # of nodes that start at the same time, one brings the schema up
 OLDEST = 150_000  # PostgreSQL 15
 PREPARED = 400  # statements that a connection keeps prepared
 DEFAULTS = {  # what the address of the settings may say otherwise; a partner that is gone is noticed in half a minute
@@ -132,7 +133,7 @@ def name(url: str) -> str:
 
 def _one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else type(error).__name__
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def original(error: BaseException | None) -> psycopg.Error | None:
