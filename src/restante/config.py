@@ -377,6 +377,9 @@ class Log:
         "auto", "`text`, `json` (a line each), or `auto`: text on a terminal.", choices=("auto", "text", "json")
     )
     level: str = _setting("info", "The least level that is shown.", choices=("debug", "info", "warning", "error"))
+    requests: str = _setting(
+        "debug", "The level of the line for each HTTP request: never its query or a header.", choices=("debug", "info")
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,8 +84,18 @@ async def test_what_is_not_http(port: int, sent: bytes) -> None:
     answer = await exchange(port, sent)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n"), answer
     head, _, body = answer.partition(b"\r\n\r\n")
-    assert json.loads(body)["error"] == "bad_request"
+    assert json.loads(body)["error"] == "BAD_REQUEST"
     assert b"connection: close" in head
+
+
+@pytest.mark.parametrize("path", ["/api/v1/mailbox/jürgen@red.example/folders", "/search?q=é"])
+async def test_raw_characters_in_a_url_are_refused_with_the_reason(port: int, path: str) -> None:
+    answer = await exchange(port, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    problem = json.loads(body)
+    assert (problem["success"], problem["error"], problem["detail"]) == (False, "BAD_REQUEST", problem["message"])
+    assert "Percent-encode" in problem["message"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ logging and lifespan stay ours.
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 from asyncio.events import TimerHandle
@@ -24,6 +25,7 @@ MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0  # from the first byte of a request (or the connection) to the end of its head
 SHUTDOWN_SECONDS = 10
 BACKLOG = 1024
+_RAW_PATH = re.compile(rb"[A-Z]+ /[!-~]*[\x80-\xff]")
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -32,6 +34,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _is_in_head = False
     _head_timer: TimerHandle | None = None
+    _received = b""  # what came last
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -43,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._received = data
         super().data_received(data)
         if self.transport.is_closing():
             return
@@ -73,6 +77,8 @@ class BoundedProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
+        if _RAW_PATH.match(self._received):  # RFC 3986 §2.1; most clients encode it by themselves
+            msg = "Percent-encode what is not ASCII in the URL, as UTF-8."
         self._refuse(400, msg)
 
     def _await_head(self) -> None:
@@ -94,7 +100,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, status: int, message: str) -> None:
-        body = b'{"error":"bad_request","message":"' + message.encode("ascii") + b'"}'
+        text = message.encode("ascii")  # the members of every dialect: which one is meant is not known yet
+        body = b'{"success":false,"error":"BAD_REQUEST","message":"%b","detail":"%b"}' % (text, text)
         reason = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}[status]
         head = (
             b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"

@@ -345,3 +345,25 @@ async def test_the_client_behind_a_proxy(rt: Runtime, world: World) -> None:
     for number in range(25):
         reply = await client.get("/api/v1/tokens/me", headers={"x-forwarded-for": f"1.1.1.1, 198.51.100.{number}"})
         assert reply.status == 401
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+async def test_each_request_has_a_line_without_secrets(
+    rt: Runtime, world: World, caplog: pytest.LogCaptureFixture, level: str
+) -> None:
+    rt = replace(rt, config=replace(rt.config, log=replace(rt.config.log, requests=level)))
+    client = Client(asgi.build(rt, Metrics(rt)), world.red.token)
+    caplog.set_level("DEBUG", "restante.http.front")
+    await client.get(f"{ANN}/search?q=hidden", headers={"x-request-id": "r1", "x-other": "hidden"})
+    (line,) = [record for record in caplog.records if record.message == "http_request"]
+    assert line.levelname == level.upper()
+    fields = line.__dict__["fields"]
+    assert {**fields, "ms": 0} == {
+        "request_id": "r1", "client": client.peer, "method": "GET", "path": f"{ANN}/search", "api": "mail-api",
+        "status": 200, "ms": 0,
+    }  # fmt: skip
+    assert world.red.token not in str(fields)
+    caplog.clear()
+    caplog.set_level("WARNING", "restante.http.front")
+    await client.get(f"{ANN}/search?q=hidden")
+    assert not caplog.records

@@ -5,6 +5,7 @@ import pytest
 from restante.core import folders
 from restante.core.mailboxes import Mailbox
 from restante.runtime import Runtime
+from restante.schema.fulltext import plan
 from tests.api.mail_api.sample import ANN, Client, World, assert_refused, letter, put
 from tests.makers import catch_up_index
 
@@ -112,3 +113,14 @@ async def test_nobody_finds_another_mailboxs_mail(rt: Runtime, world: World, cli
         target = f"/api/v1/mailbox/{email}/search?q=agenda"
         assert_refused(await client.get(target), 403, "ACCESS_DENIED")
         assert (await admin.get(target)).json()["total"] == 1
+
+
+async def test_hits_left_out_are_told(
+    rt: Runtime, world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store_and_index(rt, world.red.ann, *[letter(f"Plan {n}", "foo-bar") for n in range(3)])
+    whole = await client.get(f"{ANN}/search?q=foo-bar")
+    assert (whole.json()["total"], "x-search-complete" in whole.headers) == (3, False)
+    monkeypatch.setattr(plan, "LOOKED_AT_MAX", 2)
+    cut = await client.get(f"{ANN}/search?q=foo-bar")
+    assert (cut.json()["total"], cut.headers["x-search-complete"]) == (2, "false")

@@ -6,8 +6,7 @@ from restante.api.mail_api import auth, paging, shapes
 from restante.core import access, folders
 from restante.core import search as core_search
 from restante.core.access import Principal
-from restante.core.messages import Page
-from restante.core.search import Hit
+from restante.core.search import Results
 from restante.http import schemas
 from restante.http.answers import Answer
 from restante.http.calls import Call
@@ -21,12 +20,16 @@ ALL_FOLDERS = "*"
 class Hits(NamedTuple):
     """Hits as read in one transaction, and the shown names of their folders."""
 
-    page: Page[Hit]
+    page: Results
     names: dict[FolderId, str]
 
 
 async def search(call: Call) -> Answer:
-    """Search subject, sender, recipients, text and attachment names; all words must occur. Newest first."""
+    """Search subject, sender, recipients, text and attachment names; all words must occur. Newest first.
+
+    A query that too many messages or words might match is cut short: `X-Search-Complete: false` says that there may be
+    more, in `total` too.
+    """
     caller = await auth.require(call)
     query = schemas.query(call, shapes.SearchQuery)
     if len(query.q.strip()) < 2:
@@ -43,7 +46,8 @@ async def search(call: Call) -> Answer:
         )
         for hit in hits.page.items
     ]
-    return shapes.answer(shapes.SearchResult(True, query.q, hits.page.total, found))
+    headers = () if hits.page.is_complete else ((b"x-search-complete", b"false"),)
+    return shapes.answer(shapes.SearchResult(True, query.q, hits.page.total, found), headers=headers)
 
 
 @scanning
