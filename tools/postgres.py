@@ -58,11 +58,11 @@ def _owner() -> pwd.struct_passwd | None:
 class Cluster:
     """One running PostgreSQL server. It ends with this process, whatever ends that."""
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None, directory: Path | None = None) -> None:
         self._programs = programs()
         owner = _owner()
         self._as: dict[str, Any] = {}
-        self.folder = Path(tempfile.mkdtemp(prefix="restante-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="restante-pg-", dir=directory))
         if owner is not None:
             self._as = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
             os.chown(self.folder, owner.pw_uid, owner.pw_gid)
@@ -144,9 +144,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(settings: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """A cluster for a while. Raises Missing."""
-    cluster = Cluster(settings)
+def running(settings: Mapping[str, str] | None = None, directory: Path | None = None) -> Iterator[Cluster]:
+    """A cluster for a while, its files in a new folder of ``directory``. Raises Missing."""
+    cluster = Cluster(settings, directory)
     try:
         yield cluster
     finally:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.bench import ingest, memory, postfix, reading, report
+from tools.bench import engines, ingest, memory, postfix, reading, report
 from tools.bench.report import Options, Table, Target
+from tools.postgres import Cluster
 
 
 def postfix_is_missing() -> str:
@@ -42,6 +43,22 @@ def test_reading_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert len(lists.rows) == 2
     (searches,) = reading.run_search(options)
     assert len(searches.rows) == 6
+
+
+def test_engines_are_measured_beside_each_other(
+    postgres_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``postgres_cluster`` skips this where there is no PostgreSQL; the benchmark starts its own."""
+    monkeypatch.setattr(reading, "SEARCHES", 10)
+    options = Options(seconds=0.5, rounds=1, most_per_second=4_000, messages=500, cache=tmp_path)
+    (taken,) = engines.run_ingest(options)
+    assert [row[0].partition(",")[0] for row in taken.rows] == ["SQLite", "SQLite", "PostgreSQL", "PostgreSQL"]
+    assert all(int(row[1].replace(",", "")) > 0 for row in taken.rows)
+    assert all(row[-1] == "0" for row in taken.rows), "something was not accepted"
+    lists, searches = engines.run_reading(options)
+    assert (len(lists.rows), len(searches.rows)) == (4, 12)
+    assert len(lists.targets) == 2
+    assert len(searches.targets) == 6
 
 
 def test_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,7 @@ class Rounds:
         self.refused += sum(load.refused.values()) + load.lost_connections
 
 
+COLUMNS = ("", "messages/s", "range", "p50 ms", "p99 ms", "not accepted")
 PEERS = {"plain": "Postfix", "lean": "Postfix, nothing but its queue"}
 
 
@@ -123,8 +124,8 @@ def _watermark(index: apsw.Connection) -> int:
 
 
 def _table(options: Options, connections: int, seconds: float, ours: Rounds, theirs: dict[str, Rounds]) -> Table:
-    rows = [_row("Restante, answered", ours, ours.rates), _row("Restante, index caught up", ours, ours.rates_caught_up)]
-    rows += [_row(PEERS[kind], rounds, rounds.rates) for kind, rounds in theirs.items()]
+    rows = [row("Restante, answered", ours, ours.rates), row("Restante, index caught up", ours, ours.rates_caught_up)]
+    rows += [row(PEERS[kind], rounds, rounds.rates) for kind, rounds in theirs.items()]
     promises = [("answered", 2.0, ours.rates), ("with the index caught up", 1.5, ours.rates_caught_up)]
     if connections == 1:
         promises = [("answered", 1.2, ours.rates)]
@@ -140,8 +141,7 @@ def _table(options: Options, connections: int, seconds: float, ours: Rounds, the
     note = f"{options.rounds} rounds of {seconds:.0f} s each; after the last answer the index was {lag:.2f} s behind. "
     note += f"CPU a message: {_cpu(ours)}."
     plural = "s" if connections > 1 else ""
-    columns = ("", "messages/s", "range", "p50 ms", "p99 ms", "not accepted")
-    return Table(f"Ingest, {connections} connection{plural}", columns, rows, targets, note)
+    return Table(f"Ingest, {connections} connection{plural}", COLUMNS, rows, targets, note)
 
 
 def _cpu(ours: Rounds) -> str:
@@ -150,7 +150,8 @@ def _cpu(ours: Rounds) -> str:
     return ", ".join(f"{name} {used:.0f} us" for name, used in sorted(medians.items()))
 
 
-def _row(name: str, rounds: Rounds, rates: list[float]) -> tuple[str, ...]:
+def row(name: str, rounds: Rounds, rates: list[float]) -> tuple[str, ...]:
+    """A row of a table with ``COLUMNS``."""
     return (
         name,
         f"{statistics.median(rates):,.0f}",

@@ -22,14 +22,11 @@ SEARCHES = 400
 def run_list(options: Options) -> list[Table]:
     """Lists of 50 through the Mail API, the server's processes bound to one core."""
     data_dir = store.open_store(options)
-    token, boxes = store.token(data_dir), store.addresses()
-    rng = random.Random(1)
-    first = [_list(boxes[0], 0)]
-    mixed = [_list(store.any_address(rng), rng.choice((0, 0, 50, rng.randrange(1_000)))) for _ in range(500)]
+    token = store.token(data_dir)
     rows, targets = [], []
     seconds = min(options.seconds, 10.0)
     with Server(data_dir) as server, _pinned(server) as cores:
-        for name, paths in (("first page of the largest mailbox", first), ("any mailbox, up to row 1,000", mixed)):
+        for name, paths in list_paths().items():
             requests = [http_load.request(path, token) for path in paths]
             place = address(server)
             uvloop.run(http_load.get(place, requests, connections=32, seconds=WARM_UP_SECONDS))
@@ -39,45 +36,61 @@ def run_list(options: Options) -> list[Table]:
             targets.append(
                 Target(f"{name}: {rate:,.0f} lists a second on one core (wanted: 2,500)", rate >= LEAST_RATE)
             )
-    note = f"{options.messages:,} messages in {len(boxes)} mailboxes, 32 connections. {cores}"
+    note = f"{options.messages:,} messages in {store.MAILBOXES} mailboxes, 32 connections. {cores}"
     return [Table("List of 50 messages", ("", "requests/s", "p50 ms", "p95 ms", "p99 ms"), rows, targets, note)]
 
 
+def list_paths() -> dict[str, list[str]]:
+    """What is asked for, by kind."""
+    boxes, rng = store.addresses(), random.Random(1)
+    first = [_list(boxes[0], 0)]
+    mixed = [_list(store.any_address(rng), rng.choice((0, 0, 50, rng.randrange(1_000)))) for _ in range(500)]
+    return {"first page of the largest mailbox": first, "any mailbox, up to row 1,000": mixed}
+
+
 def run_search(options: Options) -> list[Table]:
-    """Searches through the Mail API, one at a time, none repeated in a mailbox.
+    """Searches through the Mail API, one at a time, none repeated in a mailbox."""
+    data_dir = store.open_store(options)
+    token = store.token(data_dir)
+    rows, targets = [], []
+    with Server(data_dir) as server:
+        for name, paths in search_paths().items():
+            most = 10.0 if name.startswith("one word") else 20.0
+            requests = [http_load.request(path, token) for path in paths]
+            latencies, _ = uvloop.run(http_load.get(address(server), requests, connections=1))
+            shown = percentiles(latencies)
+            rows.append((name, str(len(requests)), *shown))
+            targets.append(Target(f"{name}: p95 {shown[1]} ms (wanted: {most:.0f})", float(shown[1]) < most))
+    note = (
+        f"{options.messages:,} messages in {store.MAILBOXES} mailboxes, three tenths of them in the largest; each"
+        " search is made once, over one connection: the newest 50 hits with snippets, and their exact number. Half of"
+        " the words (of four letters and more) are drawn as often as they stand in the mail, half from the vocabulary,"
+        " where most are rare; substrings are four to six letters of such words; mailboxes are drawn by their size."
+    )
+    return [Table("Search", ("", "searches", "p50 ms", "p95 ms", "p99 ms"), rows, targets, note)]
+
+
+def search_paths() -> dict[str, list[str]]:
+    """What is asked for, by kind, no search twice in a mailbox.
 
     Half of the words (of four letters and more) are drawn as often as they stand in the text of the mail, so that the
     common ones are among them, half from the vocabulary, where most are rare; substrings are four to six letters out of
     such words. Mailboxes are drawn by their size.
     """
-    data_dir = store.open_store(options)
-    token, boxes = store.token(data_dir), store.addresses()
     rng = random.Random(2)
-    kinds = (
-        ("one word", 10.0, [_one_word(rng) for _ in range(SEARCHES)]),
-        ("three words", 20.0, [_three_words(rng) for _ in range(SEARCHES)]),
-        ("substring", 20.0, [_substring(rng) for _ in range(SEARCHES)]),
-    )
-    rows, targets = [], []
-    with Server(data_dir) as server:
-        drawn = [store.any_address(rng) for _ in range(SEARCHES)]
-        for where, among in (("largest mailbox", boxes[:1]), ("any mailbox", drawn)):
-            for name, most, words in kinds:
-                queries = list(dict.fromkeys(words))
-                paths = [f"/api/v1/mailbox/{rng.choice(among)}/search?q={quote(text)}" for text in queries]
-                requests = [http_load.request(path, token) for path in paths]
-                latencies, _ = uvloop.run(http_load.get(address(server), requests, connections=1))
-                shown = percentiles(latencies)
-                rows.append((f"{name}, {where}", str(len(requests)), *shown))
-                text = f"{name}, {where}: p95 {shown[1]} ms (wanted: {most:.0f})"
-                targets.append(Target(text, float(shown[1]) < most))
-    note = (
-        f"{options.messages:,} messages in {len(boxes)} mailboxes, three tenths of them in the largest; each search is"
-        " made once, over one connection: the newest 50 hits with snippets, and their exact number. Half of the words"
-        " (of four letters and more) are drawn as often as they stand in the mail, half from the vocabulary, where most"
-        " are rare; substrings are four to six letters of such words; mailboxes are drawn by their size."
-    )
-    return [Table("Search", ("", "searches", "p50 ms", "p95 ms", "p99 ms"), rows, targets, note)]
+    kinds = {
+        "one word": [_one_word(rng) for _ in range(SEARCHES)],
+        "three words": [_three_words(rng) for _ in range(SEARCHES)],
+        "substring": [_substring(rng) for _ in range(SEARCHES)],
+    }
+    drawn = [store.any_address(rng) for _ in range(SEARCHES)]
+    return {
+        f"{name}, {where}": [
+            f"/api/v1/mailbox/{rng.choice(among)}/search?q={quote(text)}" for text in dict.fromkeys(words)
+        ]
+        for where, among in (("largest mailbox", store.addresses()[:1]), ("any mailbox", drawn))
+        for name, words in kinds.items()
+    }
 
 
 def _list(box: str, offset: int) -> str:

@@ -65,7 +65,7 @@ def open_store(options: Options) -> Path:
         token = command(data_dir, *["token", "create", "--dialect", "mail-api", "--admin", "--rate-limit", "none"])[
             "token"
         ]
-    asyncio.run(_fill(data_dir, options.messages))
+    asyncio.run(fill(data_dir, options.messages))
     started = time.monotonic()
     count = indexer.catch_up(data_dir)
     say(f"indexed and merged after {time.monotonic() - started:.0f} s more, {count:,} messages")
@@ -104,9 +104,10 @@ def _version() -> str:
     return digest.hexdigest()[:12]
 
 
-async def _fill(data_dir: Path, count: int) -> None:
+async def fill(data_dir: Path, count: int, url: str = "") -> None:
+    """Put messages into a store that has had its first run; the index is left behind."""
     logging.getLogger("restante").setLevel(logging.ERROR)  # transactions of this size are slow, as they say
-    db = InProcessDatabase(data_dir, Signals())
+    db = InProcessDatabase(data_dir, Signals(), url)
     started = time.monotonic()
     first = datetime.now(UTC) - timedelta(seconds=count)
     done = 0
