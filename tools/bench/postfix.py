@@ -1,9 +1,10 @@
 """The peer: a Postfix of its own under a temporary directory that queues durably and delivers nothing.
 
-Two kinds. ``plain`` does its duties as Debian ships it: it logs, resolves addresses, and its queue manager takes each
+Three kinds. ``plain`` does its duties as Debian ships it: it logs, resolves addresses, and its queue manager takes each
 message up; the delivery agent is told to defer, so the mail stays queued. ``lean`` has everything off that can be: mail
 is put on hold as it arrives and nothing is logged; what is left is smtpd, cleanup and one fsync of a queue file before
-250. Neither looks names up or has a chroot. The system's own configuration is neither read nor touched.
+250. ``relay`` hands everything on to one other server. None looks names up or has a chroot. The system's own
+configuration is neither read nor touched.
 """
 
 import os
@@ -54,10 +55,18 @@ maillog_file = {base}/data/maillog
 maillog_file_prefixes = {base}
 """
 
-KINDS = {"plain": PLAIN, "lean": LEAN}
+RELAY = """\
+mydestination =
+maillog_file = {base}/data/maillog
+maillog_file_prefixes = {base}
+disable_dns_lookups = yes
+smtp_host_lookup = native
+"""
+
+KINDS = {"plain": PLAIN, "lean": LEAN, "relay": RELAY}
 
 MASTER = """\
-127.0.0.1:{port} inet n - n - - smtpd
+{host}:{port} inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -72,6 +81,7 @@ error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
 local unix - n n - - local
+smtp unix - - n - - smtp
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
@@ -115,39 +125,46 @@ def version() -> str:
 
 
 @contextmanager
-def running(base: Path, kind: str = "lean") -> Iterator[Postfix]:
-    """Start an instance whose files all lie under ``base`` (other users must be able to enter it); stop it later."""
+def running(
+    base: Path, kind: str = "lean", settings: str = "", listen: tuple[str, int] | None = None
+) -> Iterator[Postfix]:
+    """Start an instance whose files all lie under ``base`` (other users must be able to enter it); stop it later.
+
+    ``settings`` are further lines of main.cf: a ``relay`` needs its ``relayhost``. It listens on a free loopback port
+    unless told where.
+    """
     version()
     if os.geteuid() != 0:
         raise Missing("Postfix's master needs root to start, and this is not root")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    if listen is None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            listen = probe.getsockname()[:2]
     for name in ("config", "queue", "data"):
         (base / name).mkdir(parents=True, exist_ok=True)
     for path in (base, *base.parents):
         if not path.stat().st_mode & 0o001:
             raise Missing(f"the user 'postfix' cannot enter {path}")
     shutil.chown(base / "data", "postfix")
-    settings = (MAIN + KINDS[kind]).format(base=base, daemons=DAEMONS)
-    (base / "config" / "main.cf").write_text(settings)
-    (base / "config" / "master.cf").write_text(MASTER.format(port=port))
+    written = (MAIN + KINDS[kind]).format(base=base, daemons=DAEMONS) + settings
+    (base / "config" / "main.cf").write_text(written)
+    (base / "config" / "master.cf").write_text(MASTER.format(host=listen[0], port=listen[1]))
     command = ["postfix", "-c", str(base / "config")]
     started = subprocess.run([*command, "start"], capture_output=True, text=True, check=False, timeout=60)
     if started.returncode != 0:
         raise Missing(f"Postfix did not start: {(started.stderr or started.stdout).strip()[-400:]}")
     try:
-        _await_greeting(port)
-        yield Postfix(base, ("127.0.0.1", port))
+        _await_greeting(listen)
+        yield Postfix(base, listen)
     finally:
         subprocess.run([*command, "abort"], capture_output=True, check=False, timeout=60)
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _await_greeting(port: int, seconds: float = 20) -> None:
+def _await_greeting(address: tuple[str, int], seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            with socket.create_connection(address, timeout=5) as connection:
                 if connection.recv(512).startswith(b"220"):
                     return
         except OSError:

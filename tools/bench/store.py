@@ -126,6 +126,7 @@ async def fill(data_dir: Path, count: int, url: str = "") -> None:
 def _add_mailboxes(conn: WriteConn, now: datetime) -> list[tuple[int, int]]:
     """Make the mailboxes that the first run did not; (account, mailbox) of each in the order of ``addresses``."""
     (route,) = routing.resolve(conn, _address(0))
+    assert route.mailbox_id is not None
     made = [mailboxes.create(conn, route.account_id, address, now) for address in addresses()[1:]]
     return [(int(route.account_id), int(route.mailbox_id)), *((int(one.account_id), int(one.id)) for one in made)]
 

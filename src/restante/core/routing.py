@@ -9,23 +9,29 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, select
 
 from restante.errors import Forbidden, NotFound, QuotaExceeded, RestanteError, Unavailable
-from restante.ids import AccountId, DomainId, MailboxId
+from restante.ids import AccountId, DomainId, MailboxId, SubmissionId
 from restante.mail import address as addresses
 from restante.schema import tables
 from restante.schema.connections import ReadConn
 from restante.schema.prepared import Prepared, Row
 
 POSTMASTER = "postmaster"
+RETURN_PREFIX = "bounce+"  # of the local part that reports of failed delivery come back to
 
 
 class Route(NamedTuple):
-    """One mailbox that takes the mail; ``address`` is the normalised envelope address with its tag."""
+    """One mailbox that takes the mail; ``address`` is the normalised envelope address with its tag.
+
+    Of a return path ``submission_id`` is the message that reports to it are about, and ``mailbox_id`` its sender's,
+    None when that cannot take the report: it still tells what became of the message.
+    """
 
     account_id: AccountId
-    mailbox_id: MailboxId
+    mailbox_id: MailboxId | None
     domain_id: DomainId
     address: str
     delivered_to: str
+    submission_id: SubmissionId | None = None
 
 
 _D, _A, _M, _T = tables.domains.c, tables.addresses.c, tables.mailboxes.c, tables.accounts.c
@@ -55,6 +61,14 @@ _BY_ADDRESS = Prepared(
     .where(_D.name == bindparam("domain"))
 )
 _BY_ID = Prepared(select(*_MAILBOX).where(_M.account_id == bindparam("account"), _M.id == bindparam("mailbox")))
+_S = tables.submissions.c
+_BY_TOKEN = Prepared(
+    select(_S.id, _S.sender, *_MAILBOX)
+    .select_from(
+        tables.submissions.outerjoin(tables.mailboxes, (_M.account_id == _S.account_id) & (_M.id == _S.mailbox_id))
+    )
+    .where(_S.account_id == bindparam("account"), _S.return_token == bindparam("token"))
+)
 _OPERATOR = Prepared(
     select(_M.account_id, _M.id, _M.domain_id, _M.address)
     .where(_M.role == "admin", _M.status == "active")
@@ -66,9 +80,10 @@ _OPERATOR = Prepared(
 def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, ...]:
     """The mailboxes for one envelope recipient: its own, an alias's (one or several), without ``+tag``, the catch-all.
 
-    The exact address wins over the one without its tag (RFC 5233's subaddress), and both over the catch-all. Of an
-    alias with several mailboxes those that cannot take ``size_bytes`` more are left out; the error of the first shows
-    only when none is left. Errors: Invalid (not an address), Forbidden ``relay_denied`` (not our domain),
+    The return path of a submission comes first. The exact address wins over the one without its tag (RFC 5233's
+    subaddress), and both over the catch-all. Of an alias with several mailboxes those that cannot take ``size_bytes``
+    more are left out; the error of the first shows only when none is left. Errors: Invalid (not an address), Forbidden
+    ``relay_denied`` (not our domain),
     ``domain_inactive`` (not approved, or not proved), ``mailbox_disabled``, Unavailable ``account_suspended`` (senders
     keep such mail and try again), NotFound ``mailbox_not_found``, QuotaExceeded ``over_quota``.
     """
@@ -83,6 +98,17 @@ def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, .
         raise Forbidden(f"The domain {domain} is not active.", code="domain_inactive")
     if status != "active":
         raise Unavailable(f"The account of {domain} is suspended.", code="account_suspended")
+    grown = used + max(size_bytes, 1)
+    is_account_full = quota is not None and grown > quota
+    if local.startswith(RETURN_PREFIX):
+        token = local.removeprefix(RETURN_PREFIX)
+        row = _BY_TOKEN.row(conn, {"account": account_id, "token": token})
+        if row is not None:
+            takes = row[2] is not None and _refusal(row[2:], size_bytes, is_account_full) is None
+            mailbox_id = MailboxId(row[2]) if takes else None
+            return (
+                Route(AccountId(account_id), mailbox_id, DomainId(domain_id), wanted, row[1], SubmissionId(row[0])),
+            )
     matched = [row[8:] for row in rows if row[8] is not None and row[9] is not None]
     exact = [row[1:] for row in matched if row[0] == wanted]
     found = exact or [row[1:] for row in matched]
@@ -92,8 +118,6 @@ def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, .
         return postmaster(conn, wanted)
     if not found:
         raise NotFound(f"There is no mailbox {wanted}.", code="mailbox_not_found")
-    grown = used + max(size_bytes, 1)
-    is_account_full = quota is not None and grown > quota
     routes = []
     refusals: list[RestanteError] = []
     for row in sorted(found):  # by mailbox; SQLite's own sorter costs more than the look-up

@@ -17,6 +17,7 @@ from restante import clock
 from restante.core import delivery, events, jobs, statistics, submission
 from restante.core.events import NewEvent
 from restante.core.jobs import Job
+from restante.core.routing import RETURN_PREFIX
 from restante.core.statistics import Delta
 from restante.core.submission import Recipient, Submission
 from restante.errors import NotFound
@@ -26,7 +27,6 @@ from restante.schema.connections import ReadConn, WriteConn
 from restante.schema.prepared import Prepared, Row
 
 REPORT_KIND = "transfer-report"  # of the jobs that tell a sender of a failure
-RETURN_PREFIX = "bounce+"  # of the local part that reports come back to
 PAUSES = (timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))  # after the first attempts
 LAST_PAUSE = timedelta(hours=4)  # after every later one
 EXPIRED = "4.4.7"  # RFC 3463 §3.5: delivery time expired
@@ -196,12 +196,6 @@ def load(conn: ReadConn, account_id: AccountId, submission_id: SubmissionId, dom
         ContentId(content_id),
         tuple(Waiting(TransferId(each[0]), each[1]) for each in due),
     )
-
-
-def find_by_return_token(conn: ReadConn, account_id: AccountId, token: str) -> SubmissionId | None:
-    """The submission whose return path has this token."""
-    found = conn.execute(select(_s.id).where(_s.account_id == account_id, _s.return_token == token)).scalar()
-    return None if found is None else SubmissionId(found)
 
 
 def record_attempts(
@@ -381,19 +375,6 @@ def store_report(conn: WriteConn, call: bytes, job: Job) -> None:
     """
     delivery.deliver_encoded(conn, call)
     jobs.settle(conn, job, None)
-
-
-def receive_report(
-    conn: WriteConn,
-    account_id: AccountId,
-    submission_id: SubmissionId,
-    failures: Sequence[Failure],
-    now: datetime,
-    call: bytes | None,
-) -> bytes:
-    """Note what a report from elsewhere says, and keep it in its sender's mailbox; without a ``call`` just note it."""
-    record_report(conn, account_id, submission_id, failures, now)
-    return b"" if call is None else delivery.deliver_encoded(conn, call)
 
 
 class _Move(NamedTuple):

@@ -16,7 +16,7 @@ from restante.mail import serialize
 from restante.mail.message import Message
 from restante.mail.structure import Buffer
 from restante.runtime import Runtime
-from restante.services import storing
+from restante.services import reports, storing
 
 _log = log.logger(__name__)
 PLAIN_MAX = 900  # characters of trace headers that need no folding (RFC 5322 §2.1.1)
@@ -63,6 +63,7 @@ async def receive(rt: Runtime, envelope: Envelope, source: Source, raw: Buffer) 
     receipt_id = ids.new_uuid().hex
     examined = await storing.examine_bounded(rt, raw, envelope.sender)
     _require_no_loop(rt, raw, examined.message, envelope)
+    routes = list(dict.fromkeys(envelope.recipients))
     targets = [
         Target(
             route.account_id,
@@ -71,10 +72,13 @@ async def receive(rt: Runtime, envelope: Envelope, source: Source, raw: Buffer) 
             route.address,
             trace_headers(envelope, source, route, receipt_id, now),
         )
-        for route in dict.fromkeys(envelope.recipients)
+        for route in routes
+        if route.mailbox_id is not None
     ]
+    if any(route.submission_id is not None for route in routes):
+        await reports.note(rt, routes, examined.message, raw)
     try:
-        delivered = await storing.deliver(rt, raw, examined, targets, now)
+        delivered = await storing.deliver(rt, raw, examined, targets, now) if targets else []
     except NotFound as error:  # removed since RCPT: on the next try RCPT says so, to that recipient alone
         raise Unavailable("a recipient's mailbox is gone", code="recipient_gone") from error
     _log.info("received", id=receipt_id, peer=source.peer, bytes=len(raw), recipients=len(targets))

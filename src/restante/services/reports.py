@@ -4,20 +4,42 @@ Both end in the INBOX of the sender's mailbox. A message with the null sender is
 no report begets another.
 """
 
+import asyncio
+from collections.abc import Sequence
+
 from restante import log
 from restante.core import contents, transfer
 from restante.core.delivery import Target
 from restante.core.jobs import Job
-from restante.core.transfer import Failed
+from restante.core.routing import Route
+from restante.core.transfer import Failed, Failure
 from restante.errors import NotFound, Unavailable
 from restante.ids import AccountId, SubmissionId, TransferId
 from restante.mail import dsn, message, serialize
 from restante.mail.address import Address
 from restante.mail.dsn import FailedRecipient, Report
+from restante.mail.message import Message
+from restante.mail.structure import Buffer
 from restante.runtime import Runtime
 from restante.services import retrieval, storing
 
 _log = log.logger(__name__)
+
+
+async def note(rt: Runtime, routes: Sequence[Route], parsed: Message, raw: Buffer) -> None:
+    """Note what a message to return paths reports, if anything; durable when it returns. Raises Unavailable.
+
+    It may be noted again when the message comes again: what has bounced already stays as it is.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.run_in_executor(rt.pool, dsn.parse, parsed, raw)
+    failures = [Failure(*each) for each in found]
+    for route in routes:
+        if route.submission_id is not None and failures:
+            count = await rt.db.write(
+                transfer.record_report, route.account_id, route.submission_id, failures, rt.clock.now()
+            )
+            _log.info("report noted", submission=route.submission_id, bounced=count)
 
 
 async def tell_sender(rt: Runtime, job: Job) -> bool:

@@ -108,7 +108,12 @@ async def _local(rt: Runtime, work: Work, raw: Buffer) -> tuple[bytes | None, li
         except RestanteError as error:
             outcomes.append(Outcome(recipient.id, *_refusal(error, rt.config.hostname)))
             continue
+        routes = tuple(route for route in routes if route.submission_id is None)
+        if not routes:  # a return path: reports come to it from elsewhere
+            outcomes.append(Outcome(recipient.id, "bounced", "5.1.1", "no such mailbox", rt.config.hostname))
+            continue
         for route in routes:
+            assert route.mailbox_id is not None, "only a return path has none"
             trace = _trace(rt, work, route.address, route.delivered_to)
             targets.append(Target(route.account_id, route.mailbox_id, "INBOX", route.address, trace))
         outcomes.append(Outcome(recipient.id, "sent", "2.0.0", "delivered to the mailbox", rt.config.hostname))
