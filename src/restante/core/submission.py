@@ -83,6 +83,7 @@ class NewSubmission:
     subject: str
     message_id_header: str
     size_bytes: int
+    has_copy: bool = True  # whether the Sent folder gets one
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,11 @@ def accept(
             return get_by_public_id(conn, None, UUID(bytes=first))
     mailbox_id = _mailbox_of_sender(conn, account_id, new)
     micros = clock.to_micros(now)
-    folder = None if mailbox_id is None else _sent_folder(conn, account_id, mailbox_id, content.size_bytes)
+    folder = (
+        None
+        if mailbox_id is None or not new.has_copy
+        else _sent_folder(conn, account_id, mailbox_id, content.size_bytes)
+    )
     content_id = contents.add(conn, account_id, content, 1 if folder is None else 2, micros)
     submission_id = _insert(conn, account_id, new, mailbox_id, content_id, now)
     facts = [
@@ -314,12 +319,14 @@ def get_by_queue_id(conn: ReadConn, account_id: AccountId | None, queue_id: str)
     return _one(conn, _s.queue_id == queue_id, *mine)
 
 
-def require(conn: ReadConn, principal: Principal, public_id: UUID) -> Submission:
+def require(
+    conn: ReadConn, principal: Principal, public_id: UUID, permission: str | None = permissions.VIEW_STATS
+) -> Submission:
     """The submission of that id, if the principal may follow it.
 
     The operator follows all, an account's owner its own, a user what they sent, what went out under their mailbox's
-    addresses, and what came from a domain granted with ``view_stats``. Errors: NotFound ``submission_not_found`` (none,
-    or of a stranger); Forbidden ``access_denied`` (of somebody else in the same account).
+    addresses, and what came from a domain granted with ``permission`` (None: a grant is not enough). Errors: NotFound
+    ``submission_not_found`` (none, or a stranger's); Forbidden ``access_denied`` (somebody else's in the same account).
     """
     found = get_by_public_id(conn, None, public_id)
     if principal.kind == "operator" or (principal.kind == "account" and found.account_id == principal.account_id):
@@ -327,7 +334,7 @@ def require(conn: ReadConn, principal: Principal, public_id: UUID) -> Submission
     if principal.mailbox_id is not None and principal.mailbox_id in (found.mailbox_id, found.submitter_id):
         return found
     domain = domains.find(conn, found.account_id, found.sender_domain)
-    if domain is not None and access.is_granted(conn, principal, domain.id, permissions.VIEW_STATS):
+    if permission and domain is not None and access.is_granted(conn, principal, domain.id, permission):
         return found
     if found.account_id != principal.account_id:
         raise NotFound("There is no such submission.", code="submission_not_found")

@@ -18,7 +18,7 @@ from restante.core.access import Principal, Sender
 from restante.core.idempotency import Once
 from restante.core.jobs import Job
 from restante.core.submission import NewRecipient, NewSubmission, RecipientKind, Submission
-from restante.errors import Invalid, RestanteError, SendFailed, TooLarge, Unavailable
+from restante.errors import Conflict, Invalid, RestanteError, SendFailed, TooLarge, Unavailable
 from restante.ids import AccountId, SubmissionId
 from restante.mail import address as addresses
 from restante.mail import compose, headers, serialize, structure, threads
@@ -27,7 +27,7 @@ from restante.mail.compose import Draft
 from restante.mail.structure import Buffer
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn
-from restante.services import storing
+from restante.services import retrieval, storing
 from restante.services.reception import Source
 
 SWEEP_ROWS = 500
@@ -81,6 +81,35 @@ async def send(
         size_bytes=len(raw),
     )
     return await _accept(rt, sender.account_id, new, raw, once)
+
+
+async def resend(
+    rt: Runtime, principal: Principal, found: Submission, recipients: tuple[NewRecipient, ...]
+) -> Submission:
+    """Submit the bytes of an earlier message once more, for some of its recipients; the Sent folder has it already.
+
+    Errors: Forbidden ``domain_not_allowed``, ``sender_not_authorized``; Conflict ``bytes_gone`` (it failed, or is older
+    than ``KEEP_BYTES``); SendFailed.
+    """
+    if found.content_id is None:
+        raise Conflict("The bytes of this message are not kept any more.", code="bytes_gone")
+    sender = await rt.db.read(access.require_sender, principal, found.sender)
+    content = await retrieval.content(rt, found.account_id, found.content_id)
+    new = NewSubmission(
+        public_id=ids.new_uuid(),
+        queue_id=ids.new_queue_id(),
+        return_token=ids.new_return_token(),
+        source="api",
+        principal=principal,
+        sender=sender.address,
+        envelope_sender=found.envelope_sender,
+        recipients=recipients,
+        subject=found.subject,
+        message_id_header=found.message_id_header,
+        size_bytes=found.size_bytes,
+        has_copy=False,
+    )
+    return await _accept(rt, found.account_id, new, content.raw)
 
 
 async def take(

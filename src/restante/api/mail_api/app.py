@@ -20,6 +20,7 @@ from restante.api.mail_api import (
     statistics_shapes,
     submission,
     tokens,
+    tracking,
     users,
 )
 from restante.http.dialects import Dialect
@@ -109,8 +110,30 @@ def _add_mail(router: IndexedRouter) -> None:
         answer=mail_shapes.SentList, errors={**_TOKEN, **_WRONG},
     )  # fmt: skip
     router.add(
-        "GET", PREFIX + "/mail/{message_id}/status", submission.get_status, tag="Mail", answer=mail_shapes.MessageState,
-        errors={**_TOKEN, **_DENIED, 404: ("MESSAGE_NOT_FOUND", shapes.Failure)},
+        "GET", PREFIX + "/mail/inbox", mailbox.list_inbox, tag="Mail", query=mail_shapes.InboxQuery,
+        answer=shapes.MessageList,
+        errors={**_TOKEN, **_DENIED, **_WRONG, 404: ("MAILBOX_NOT_FOUND (admin tokens)", shapes.Failure)},
+    )  # fmt: skip
+    one = PREFIX + "/mail/{message_id}"
+    followed = {**_TOKEN, **_DENIED, 404: ("MESSAGE_NOT_FOUND", shapes.Failure)}
+    router.add("GET", one, tracking.get_detail, tag="Mail", answer=mail_shapes.MessageDetail, errors=followed)
+    router.add(
+        "GET", one + "/status", submission.get_status, tag="Mail", answer=mail_shapes.MessageState, errors=followed
+    )
+    router.add("GET", one + "/log", tracking.list_log, tag="Mail", answer=mail_shapes.DeliveryLog, errors=followed)
+    router.add(
+        "POST", one + "/resend", tracking.resend, tag="Mail", status=202, body=mail_shapes.Resend,
+        answer=mail_shapes.Accepted,
+        errors={
+            **followed, **_BODY,
+            403: ("ACCESS_DENIED, DOMAIN_NOT_ALLOWED, SENDER_NOT_AUTHORIZED", shapes.Failure),
+            409: ("NOTHING_BOUNCED, BYTES_GONE", shapes.Failure),
+            500: ("SEND_FAILED", mail_shapes.SendFailure),
+        },
+    )  # fmt: skip
+    router.add(
+        "POST", one + "/cancel", tracking.cancel, tag="Mail", answer=mail_shapes.Cancelled,
+        errors={**followed, 409: ("ALREADY_FINAL", shapes.Failure)},
     )  # fmt: skip
 
 

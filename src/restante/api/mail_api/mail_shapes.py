@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
-from restante.api.mail_api.shapes import Limit, Offset
+from restante.api.mail_api.shapes import AttachmentItem, Body, Limit, Offset
 
 Text = Annotated[str, Meta(max_length=2000, examples=["bob@example.org"])]
 Addresses = (
@@ -135,3 +135,70 @@ class SentQuery(Struct, frozen=True):
     to: Annotated[Text, Meta(description="Address of any recipient.")] | None = None
     start_date: When | None = None
     end_date: When | None = None
+
+
+# --- beyond the seed
+
+
+class InboxQuery(Struct, frozen=True):
+    """A page of an INBOX."""
+
+    email: Annotated[str, Meta(max_length=1000, description="Whose; default: the token's own mailbox.")] = ""
+    limit: Limit = 50
+    offset: Offset = 0
+
+
+class MessageDetail(Struct, frozen=True):
+    """A sent message whole; headers, body and attachments are null when its bytes are not kept any more."""
+
+    success: bool
+    message_id: str
+    queue_id: str | None
+    from_: str = field(name="from")
+    to: list[str]
+    cc: list[str]
+    bcc: list[str]
+    subject: str
+    status: str
+    size: int
+    created_at: datetime
+    submitted_at: datetime | None
+    headers: dict[str, str] | None
+    body: Body | None
+    attachments: list[AttachmentItem] | None
+
+
+class LogEntry(Struct, frozen=True):
+    """One try to hand the message over for one recipient; ``tls`` is null in clear, and within this server."""
+
+    email: str
+    attempted_at: datetime
+    status: str
+    dsn_code: str | None
+    smtp_response: str | None
+    remote_mta: str | None
+    tls: str | None
+
+
+class DeliveryLog(Struct, frozen=True):
+    """The tries to hand a message over, at most the newest thousand, oldest first."""
+
+    success: bool
+    message_id: str
+    status: str
+    log: list[LogEntry]
+
+
+class Resend(Struct, frozen=True):
+    """Whom to send to again; the body may be left out."""
+
+    all: Annotated[bool, Meta(description="Every recipient; false: those that bounced.")] = False
+
+
+class Cancelled(Struct, frozen=True):
+    """How many recipients were given up."""
+
+    success: bool
+    message_id: str
+    status: str
+    cancelled: int

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from restante.api.mail_api import auth, paging, shapes
+from restante.api.mail_api import auth, mail_shapes, paging, shapes
 from restante.api.mail_api.downloads import DOWNLOAD_HEADERS, disposition, media_type
 from restante.core import access, folders, listing, messages
 from restante.core.access import Principal
@@ -57,10 +57,24 @@ async def list_messages(call: Call) -> Answer:
     """List the messages of a folder, newest first."""
     caller = await auth.require(call)
     query = schemas.query(call, shapes.ListQuery)
-    listed = await call.rt.db.read(read_page, caller.principal, call.params["email"], query)
+    return _listed(await call.rt.db.read(read_page, caller.principal, call.params["email"], query))
+
+
+def _listed(listed: FolderPage) -> Answer:
     items = [_item(row) for row in listed.rows]
     name, total = paging.shown_name(listed.folder), listed.folder.messages
     return shapes.answer(shapes.MessageList(True, listed.mailbox.address, name, total, items))
+
+
+async def list_inbox(call: Call) -> Answer:
+    """List the messages of an INBOX, newest first: the token's own, or that of `email`."""
+    caller = await auth.require(call)
+    query = schemas.query(call, mail_shapes.InboxQuery)
+    address = query.email or caller.principal.address
+    if address is None:
+        raise paging.wrong("email", "An admin token has no mailbox of its own.")
+    page = shapes.ListQuery(limit=query.limit, offset=query.offset)
+    return _listed(await call.rt.db.read(read_page, caller.principal, address, page))
 
 
 async def get_message(call: Call) -> Answer:
@@ -146,13 +160,14 @@ def _full(found: Found, content: Content) -> Answer:
         date=shapes.moment(row.sent_at or row.received_at),
         headers=other_headers([*mail.headers(found.trace), *mail.headers(content.raw)]),
         body=shapes.Body(mail.text(parsed, content.raw), mail.html(parsed, content.raw)),
-        attachments=[_attachment(attachment) for attachment in parsed.attachments],
+        attachments=[attachment_item(attachment) for attachment in parsed.attachments],
         flags=row.flags,
     )
     return shapes.answer(full)
 
 
-def _attachment(attachment: Attachment) -> shapes.AttachmentItem:
+def attachment_item(attachment: Attachment) -> shapes.AttachmentItem:
+    """An attachment as lists show it."""
     name = attachment.filename or f"attachment-{attachment.index}"
     kind, size = attachment.content_type, attachment.size_bytes
     return shapes.AttachmentItem(attachment.index, name, kind, size, attachment.content_id)

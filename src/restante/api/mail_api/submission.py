@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import mimetypes
 import re
+from collections.abc import Awaitable
 from datetime import time
 from typing import NamedTuple
 from uuid import UUID
@@ -64,8 +65,13 @@ async def send(call: Call) -> Answer:
     else:
         outgoing = await asyncio.get_running_loop().run_in_executor(call.rt.pool, read_request, data)
     once = _once(call, caller.principal, outgoing)
+    return await accepted(service.send(call.rt, caller.principal, outgoing.draft, outgoing.bcc, once=once))
+
+
+async def accepted(sending: Awaitable[Submission]) -> Answer:
+    """The answer to what is being submitted: 202, or SEND_FAILED with the id of what tells of it."""
     try:
-        done = await service.send(call.rt, caller.principal, outgoing.draft, outgoing.bcc, once=once)
+        done = await sending
     except SendFailed as error:
         failure = mail_shapes.SendFailure(False, "SEND_FAILED", error.message, error.message, error.submission)
         return shapes.answer(failure, status=500)
