@@ -85,6 +85,10 @@ FIXED = [
 ]
 
 
+def _columns(*values: Any) -> tuple[Any, ...]:
+    return values
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """One engine with the mail in it."""
@@ -94,7 +98,7 @@ class Store:
     folder_ids: dict[str, FolderId]
 
     async def list_page(self, folder: str, limit: int, offset: int) -> Any:
-        args = (self.mailbox.account_id, self.folder_ids[folder])
+        args = (self.mailbox.account_id, self.folder_ids[folder], _columns)
         return await self.rt.db.read(listing.list_page, *args, limit=limit, offset=offset)
 
     async def search(self, text: str, folder: str | None, limit: int, offset: int) -> Any:

@@ -1,6 +1,8 @@
 """The page of a folder that lists show: the hottest read, so it takes only what a list needs."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 from sqlalchemy import bindparam, func, select
@@ -33,30 +35,22 @@ _PAGE = Prepared(
     .limit(bindparam("limit"))
     .offset(bindparam("offset"))
 )
-_recipients = msgspec.json.Decoder(tuple[tuple[str, str], ...])
+_recipients = msgspec.json.Decoder(list[tuple[str, str]])
 
-
-class Listed(msgspec.Struct, frozen=True, gc=False):
-    """A message in a list. ``date`` is its Date header, without one its arrival, in whole seconds."""
-
-    uid: Uid
-    message_id_header: str | None
-    from_: tuple[str, str]  # name, email
-    to: tuple[tuple[str, str], ...]
-    subject: str
-    date: datetime
-    size_bytes: int
-    flags: tuple[str, ...]
-    attachments: int
+T = TypeVar("T")
+Make = Callable[[Uid, str | None, tuple[str, str], list[tuple[str, str]], str, datetime, int, tuple[str, ...], int], T]
+"""Makes an item of a list: UID, Message-ID, (name, address) of From, those of To, subject, Date header (without one the
+arrival) in whole seconds, size in bytes, flags, number of attachments. Called for each row, so that no row is built
+twice."""
 
 
 def list_page(
-    conn: ReadConn, account_id: AccountId, folder_id: FolderId, *, limit: int, offset: int = 0
-) -> list[Listed]:
-    """Newest first by UID: at most ``limit`` messages after leaving out ``offset``."""
+    conn: ReadConn, account_id: AccountId, folder_id: FolderId, make: Make[T], *, limit: int, offset: int = 0
+) -> list[T]:
+    """Newest first by UID: at most ``limit`` messages after leaving out ``offset``, each as ``make`` makes it."""
     values = {"account": account_id, "folder": folder_id, "limit": limit, "offset": offset}
     return [
-        Listed(
+        make(
             uid,
             message_id,
             (name, email),

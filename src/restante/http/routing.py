@@ -6,6 +6,7 @@ use. Here a route is looked up by its first literal segments; FastAPI's ``APIRou
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from restante.http.problems import Refused
 Handler = Callable[[Call], Awaitable[Reply]]
 
 DEPTH = 3  # literal segments that make the key: /api/v1/mailbox
+KEPT_PATHS = 1024  # whose routes are remembered
+KEPT_CHARS = 200  # of a path that is
 
 
 class AddressConvertor(Convertor[str]):
@@ -69,6 +72,7 @@ class IndexedRouter:
     def __init__(self) -> None:
         self.routes: list[Route] = []
         self._index: dict[tuple[str, ...], list[tuple[int, Route]]] = {}
+        self._remembered = lru_cache(maxsize=KEPT_PATHS)(self._look_up)
 
     def add(
         self,
@@ -110,11 +114,18 @@ class IndexedRouter:
             openapi_extra=operation,
         )
         route = Route(method, path, handler, structs, described)
+        self._remembered.cache_clear()
         self._index.setdefault(_key(path), []).append((len(self.routes), route))
         self.routes.append(route)
 
     def find(self, method: str, path: str) -> tuple[Route, dict[str, Any]]:
         """The route and the path's parameters. Refuses with 404, or 405 and the methods that there are."""
+        if len(path) > KEPT_CHARS:
+            return self._look_up(method, path)
+        route, params = self._remembered(method, path)
+        return route, dict(params)
+
+    def _look_up(self, method: str, path: str) -> tuple[Route, dict[str, Any]]:
         there: dict[str, object] = {}
         for _, route in self._candidates(path):
             params = route.match(path)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import NamedTuple
 
 from restante.api.mail_api import auth, mail_shapes, paging, shapes
@@ -9,7 +10,6 @@ from restante.api.mail_api.downloads import DOWNLOAD_HEADERS, disposition, media
 from restante.core import access, folders, listing, messages
 from restante.core.access import Principal
 from restante.core.folders import Folder
-from restante.core.listing import Listed
 from restante.core.mailboxes import Mailbox
 from restante.core.messages import MessageRow
 from restante.errors import NotFound
@@ -34,7 +34,7 @@ class FolderPage(NamedTuple):
 
     mailbox: Mailbox
     folder: Folder
-    rows: list[Listed]
+    items: list[shapes.MessageItem]
 
 
 class Found(NamedTuple):
@@ -61,9 +61,8 @@ async def list_messages(call: Call) -> Answer:
 
 
 def _listed(listed: FolderPage) -> Answer:
-    items = [_item(row) for row in listed.rows]
     name, total = paging.shown_name(listed.folder), listed.folder.messages
-    return shapes.answer(shapes.MessageList(True, listed.mailbox.address, name, total, items))
+    return shapes.answer(shapes.MessageList(True, listed.mailbox.address, name, total, listed.items))
 
 
 async def list_inbox(call: Call) -> Answer:
@@ -117,8 +116,8 @@ def read_page(conn: ReadConn, principal: Principal, address: str, query: shapes.
     """A page of a folder that the principal may read. Errors: Forbidden, NotFound (mailbox, folder)."""
     mailbox = access.require_mailbox(conn, principal, address)
     folder = paging.require_folder(conn, mailbox, query.folder)
-    rows = listing.list_page(conn, mailbox.account_id, folder.id, limit=query.limit, offset=query.offset)
-    return FolderPage(mailbox, folder, rows)
+    items = listing.list_page(conn, mailbox.account_id, folder.id, _item, limit=query.limit, offset=query.offset)
+    return FolderPage(mailbox, folder, items)
 
 
 def read_message(conn: ReadConn, principal: Principal, params: dict[str, str], folder_name: str) -> Found:
@@ -133,18 +132,20 @@ def read_message(conn: ReadConn, principal: Principal, params: dict[str, str], f
     return Found(row, mailbox, trace)
 
 
-def _item(row: Listed) -> shapes.MessageItem:
-    return shapes.MessageItem(
-        row.uid,
-        row.message_id_header,
-        shapes.Person(*row.from_),
-        [shapes.Person(name, email) for name, email in row.to],
-        row.subject,
-        row.date,
-        row.size_bytes,
-        row.flags,
-        row.attachments > 0,
-    )
+def _item(
+    uid: Uid,
+    message_id: str | None,
+    from_: tuple[str, str],
+    to: list[tuple[str, str]],
+    subject: str,
+    date: datetime,
+    size: int,
+    flags: tuple[str, ...],
+    attachments: int,
+) -> shapes.MessageItem:
+    person = shapes.Person
+    people = [person(name, email) for name, email in to]
+    return shapes.MessageItem(uid, message_id, person(*from_), people, subject, date, size, flags, attachments > 0)
 
 
 def _full(found: Found, content: Content) -> Answer:
