@@ -98,8 +98,8 @@ class Store:
     folder_ids: dict[str, FolderId]
 
     async def list_page(self, folder: str, limit: int, offset: int) -> Any:
-        args = (self.mailbox.account_id, self.folder_ids[folder], _columns)
-        return await self.rt.db.read(listing.list_page, *args, limit=limit, offset=offset)
+        folder_id, account_id = self.folder_ids[folder], self.mailbox.account_id
+        return await self.rt.db.read(listing.list_page, account_id, folder_id, _columns, limit=limit, offset=offset)
 
     async def search(self, text: str, folder: str | None, limit: int, offset: int) -> Any:
         folder_id = None if folder is None else self.folder_ids[folder]
