@@ -10,6 +10,7 @@ from restante.mail import words
 from restante.schema import fulltext
 from restante.schema.fulltext import Scope
 from restante.schema.fulltext.postgres import PostgresIndex
+from restante.storage.postgres import indexer
 from tests.storage.index_store import PostgresStore
 
 # 20 accounts of 1,000 messages in 5 mailboxes and 2 folders; half of all have the word "common", every 50th "rare3".
@@ -68,6 +69,16 @@ def test_each_statement_names_the_account_and_uses_an_index(
                 assert node["Node Type"] != "Seq Scan", (sql, values)
                 used.add(node.get("Index Name"))
     assert {"search_documents_terms", "search_terms_grams", "search_terms_pkey", "search_documents_pkey"} <= used
+
+
+def test_sweeping_looks_each_word_up(store: PostgresStore) -> None:
+    with psycopg.connect(store.url) as conn:
+        values = ([0, 1, 2], ["'3#common'", "'3#unused'", "'4#common'"], 3)
+        assert conn.execute(indexer.UNUSED, values).fetchall() == [(1,), (2,)]
+        ((found,),) = conn.execute(f"EXPLAIN (FORMAT JSON) {indexer.UNUSED}".encode(), values).fetchall()
+    kinds = {(node["Node Type"], node.get("Index Name")) for node in nodes(found[0]["Plan"])}
+    assert ("Bitmap Index Scan", "search_documents_terms") in kinds
+    assert not any("Join" in kind or kind == "Nested Loop" for kind, _ in kinds)
 
 
 def test_a_word_is_looked_up_in_its_account_alone(store: PostgresStore) -> None:

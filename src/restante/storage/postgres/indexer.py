@@ -110,6 +110,10 @@ _LEARN = (
     "INSERT INTO search_terms (account_id, size, term, grams) SELECT %s, length(term), term, grams::tsvector"
     " FROM unnest(string_to_array(%s, ' '), string_to_array(%s, E'\\n')) AS n(term, grams) ON CONFLICT DO NOTHING"
 )
+UNUSED = (  # a look-up for each word: as a plain NOT EXISTS the planner may well compare every word with every row
+    "SELECT w.n FROM unnest(%s::int[], %s::text[]) AS w(n, term) WHERE NOT (SELECT EXISTS (SELECT"
+    " FROM search_documents d WHERE d.account_id = %s AND d.terms @@ w.term::tsquery))"
+)
 
 
 class Source(NamedTuple):
@@ -359,12 +363,8 @@ class Indexer:
 
     def _unused(self, account_id: int, terms: Sequence[str]) -> list[str]:
         """Those of ``terms`` that no document of the account has."""
-        query = (
-            "SELECT n FROM unnest(%s::int[], %s::text[]) AS w(n, term) WHERE NOT EXISTS (SELECT FROM search_documents d"
-            " WHERE d.account_id = %s AND d.terms @@ w.term::tsquery)"
-        )
         quoted = [postgres.quote(account_id, term) for term in terms]
-        return [terms[row[0]] for row in self._rows(query, (list(range(len(terms))), quoted, account_id))]
+        return [terms[row[0]] for row in self._rows(UNUSED, (list(range(len(terms))), quoted, account_id))]
 
 
 def _columns(keys: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
