@@ -30,6 +30,8 @@ class Refused(Exception):
         self.problem = problem
 
 
+RETRY_SECONDS = 5  # said with whatever is only unavailable for the moment
+
 STATUS: tuple[tuple[type[errors.RestanteError], int], ...] = (
     (errors.RateLimited, 429),
     (errors.QuotaExceeded, 507),
@@ -53,6 +55,8 @@ def from_error(error: errors.RestanteError) -> Problem:
     headers: Headers = ()
     if isinstance(error, errors.RateLimited):
         headers = ((b"retry-after", b"%d" % max(1, error.retry_after_seconds)),)
+    elif isinstance(error, errors.Unavailable):
+        headers = ((b"retry-after", b"%d" % RETRY_SECONDS),)
     fields = {name: [reason] for name, reason in error.details.items()}
     return Problem(status, error.code, error.message, fields, headers)
 

@@ -38,10 +38,7 @@ def explain(error: errors.RestanteError) -> Problem:
     """An expected failure."""
     ordinary = problems.from_error(error)
     status = NAMED.get(error.code, ordinary.status)
-    headers = ordinary.headers
-    if status == 503:
-        headers = (*headers, (b"retry-after", b"5"))
-    return Problem(status, ordinary.code, ordinary.message, ordinary.fields, headers)
+    return Problem(status, ordinary.code, ordinary.message, ordinary.fields, ordinary.headers)
 
 
 def render(problem: Problem) -> Answer:

@@ -164,9 +164,9 @@ class GroupCommit:
             with Timed("write", call.fn):
                 value = call.fn(WriteConn(conn), *call.args, **call.kwargs)
         except Exception as error:
-            conn.info.pop("touched", None)
             if raw.closed:
                 raise _Broken from error
+            conn.info.pop("touched", None)
             raise _InTheWay from error
         return Outcome(value=value, touched=tuple(conn.info.pop("touched", ())))
 
@@ -176,12 +176,12 @@ class GroupCommit:
             with Timed("write", call.fn):
                 value = call.fn(WriteConn(conn), *call.args, **call.kwargs)
         except Exception as error:
-            conn.info.pop("touched", None)
             code = connection.state(error)
-            if code in connection.SERIALIZATION or (code == connection.UNIQUE and not is_final):
-                raise _InTheWay from error
             if raw.closed or code == connection.READ_ONLY:
                 raise _Broken from connection.original(error) or error
+            conn.info.pop("touched", None)
+            if code in connection.SERIALIZATION or (code == connection.UNIQUE and not is_final):
+                raise _InTheWay from error
             raw.execute("ROLLBACK TO fn")
             raw.execute("RELEASE fn")
             if not isinstance(error, RestanteError) and connection.is_trouble(error):

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import conninfo
+from psycopg.types.string import StrDumperUnknown
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
@@ -70,11 +71,20 @@ def open_raw(url: str) -> Raw:
     return raw
 
 
-def open_engine(url: str, settings: tuple[str, ...]) -> Engine:
+class SoughtText(StrDumperUnknown):
+    """A text that is only looked for: with a NUL in it, which no stored text has, it is to find nothing."""
+
+    def dump(self, obj: str) -> Any:
+        return super().dump(obj.replace("\0", "\ufffe"))
+
+
+def open_engine(url: str, settings: tuple[str, ...], *, only_reads: bool = False) -> Engine:
     """SQLAlchemy over such connections; each ``connect()`` opens one and gives it ``settings``."""
 
     def connect() -> Raw:
         raw = open_raw(url)
+        if only_reads:
+            raw.adapters.register_dumper(str, SoughtText)
         try:
             raw.execute(";".join(settings))
         except psycopg.Error as error:
@@ -94,9 +104,10 @@ def raw_of(conn: Connection) -> Raw:
 
 def close(conn: Connection) -> None:
     """Close a connection, in whatever state it is."""
-    with contextlib.suppress(psycopg.Error):
-        raw_of(conn).close()
-    conn.invalidate()
+    if not conn.invalidated:  # by SQLAlchemy, when it saw the connection break
+        with contextlib.suppress(psycopg.Error):
+            raw_of(conn).close()
+        conn.invalidate()
     conn.close()
 
 

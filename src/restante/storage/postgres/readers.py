@@ -43,7 +43,7 @@ class Readers:
 
     def __init__(self, url: str) -> None:
         timeout = f"SET statement_timeout = {connection.READ_MILLISECONDS}"
-        self._engine = connection.open_engine(url, (*connection.READING, timeout))
+        self._engine = connection.open_engine(url, (*connection.READING, timeout), only_reads=True)
         self._quick: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._scans: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
