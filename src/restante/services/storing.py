@@ -84,24 +84,19 @@ def examine(raw: Buffer, envelope_sender: str, inline_bytes: int) -> Examined:
 
 def _summary(parsed: Message, preview: str, envelope_sender: str) -> Summary:
     sender = parsed.from_[0] if parsed.from_ else Address("", "")
-    to = [(_kept(one.name), _kept(one.email)) for one in parsed.to[:MAX_LISTED_RECIPIENTS]]
+    to = [(one.name[:MAX_LISTED], one.email[:MAX_LISTED]) for one in parsed.to[:MAX_LISTED_RECIPIENTS]]
     return Summary(
-        subject=_kept(parsed.subject, MAX_SUBJECT),
-        from_name=_kept(sender.name),
-        from_email=_kept(sender.email),
+        subject=parsed.subject[:MAX_SUBJECT],
+        from_name=sender.name[:MAX_LISTED],
+        from_email=sender.email[:MAX_LISTED],
         recipients=delivery.encode_recipients(to),
-        message_id_header=_kept(parsed.message_id) if parsed.message_id else None,
+        message_id_header=parsed.message_id[:MAX_LISTED] if parsed.message_id else None,
         sent_at=clock.to_micros(parsed.date) if parsed.date else None,
         attachments=len(parsed.attachments),
         thread_key=parsed.thread_key,
-        preview=_kept(preview),
+        preview=preview,
         envelope_sender=envelope_sender,
     )
-
-
-def _kept(value: str, most: int = MAX_LISTED) -> str:
-    """What list rows keep of a text: its beginning, without NUL, which not every engine can keep."""
-    return value[:most].replace("\0", "")
 
 
 async def examine_bounded(rt: Runtime, raw: Buffer, envelope_sender: str) -> Examined:

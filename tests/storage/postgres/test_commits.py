@@ -1,5 +1,6 @@
 """The writing half under trouble: a server that goes, others in the way, texts and disks that do not fit."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -254,11 +255,10 @@ async def test_readers_come_back_by_themselves(postgres_cluster: Cluster, postgr
 
 
 async def test_a_wrong_query_is_its_callers_alone(postgres_url: str) -> None:
-    import asyncio
-
     readers = Readers(postgres_url)
     asked = [plain.keys, plain.write_in_read, plain.nothing, plain.keys]
-    answers = await asyncio.gather(*[readers.run(fn, (), {}) for fn in asked], return_exceptions=True)
+    running = [readers.run(fn, (), {}) for fn in asked]
+    answers: list[Any] = await asyncio.gather(*running, return_exceptions=True)
     assert "schema_version" in answers[0]
     assert isinstance(answers[1], Exception)
     assert answers[2] is None
