@@ -101,7 +101,9 @@ WITHOUT_ACCOUNT = {
     "transfer.store_report",
     # for the operator, and for the standing jobs of the instance
     "contents.list_unused",
+    "domains.count_keys",
     "domains.find_by_name",
+    "domains.forget_keys",
     "domains.list_all",
     "domains.list_expired",
     "domains.list_page",

@@ -1,16 +1,22 @@
 """The commands without a server: what they print, how they end."""
 
+import asyncio
 import json
 import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
 from restante.cli.main import COMMANDS, restante
+from restante.config import Config
+from restante.core import accounts
+from restante.server import assemble
+from restante.services import domains
 from tests.cli.conftest import Cli
 
 MESSAGE = (
@@ -224,6 +230,26 @@ def test_secret_rotate(cli: Cli) -> None:
     first, second = cli.json("secret", "rotate"), cli.json("secret", "rotate")
     assert first["key_id"] != second["key_id"]
     assert (cli.data_dir / "secret.key").stat().st_mode & 0o777 == 0o600
+
+
+async def _add_domain(data_dir: Path) -> None:
+    async with assemble.open_runtime(replace(Config(), data_dir=data_dir)) as rt:
+        account = await rt.db.write(accounts.create, "red", rt.clock.now())
+        await domains.add(rt, account.id, "red.example")
+
+
+def test_a_lost_secret_is_asked_for_and_given_up_only_on_demand(cli: Cli) -> None:
+    asyncio.run(_add_domain(cli.data_dir))
+    assert cli.run("secret", "reset").code == 4, "the secret is there"
+    (cli.data_dir / "secret.key").unlink()
+    refused = cli.run("domain", "list")
+    assert refused.code == 4
+    assert "`restante secret reset`" in refused.err
+    assert not (cli.data_dir / "secret.key").exists()
+    done = cli.json("secret", "reset")
+    assert list(done) == ["key_id", "new_keys"]
+    assert done["new_keys"] == 1
+    assert cli.run("domain", "list").code == 0
 
 
 def test_what_an_import_refuses_is_listed_and_the_rest_goes_in(cli: Cli, tmp_path: Path) -> None:

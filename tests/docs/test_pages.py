@@ -202,7 +202,7 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
     assert set(shown["from"]) == set(shown["to"][0]) == OBJECTS["person"]
     (recipient,) = printed["queue show"]["recipient_list"]
     assert set(recipient) == OBJECTS["recipient"]
-    assert set(ANSWERS) - set(printed) == {"serve", "domain approve"}
+    assert set(ANSWERS) - set(printed) == {"serve", "domain approve", "secret reset"}
 
 
 def test_problems_of_verify_have_the_fields_of_the_page() -> None:

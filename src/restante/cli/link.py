@@ -42,7 +42,7 @@ class LocalLink:
 
 
 @asynccontextmanager
-async def connect(config: Config, *, creates: bool) -> AsyncIterator[Link]:
+async def connect(config: Config, *, creates: bool, gives_up_keys: bool = False) -> AsyncIterator[Link]:
     """The link to ``config.data_dir``. Raises ``NotFound`` when there is none and the command does not make one."""
     client = await control.ControlClient.connect(config.data_dir)
     if client is not None:
@@ -58,5 +58,5 @@ async def connect(config: Config, *, creates: bool) -> AsyncIterator[Link]:
         )
     from restante.server.assemble import open_runtime
 
-    async with open_runtime(config) as rt:
+    async with open_runtime(config, gives_up_keys=gives_up_keys) as rt:
         yield LocalLink(rt)

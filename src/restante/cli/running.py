@@ -59,7 +59,7 @@ class Call:
         except settings.ConfigError as error:
             self.fail(USAGE, "invalid_setting", str(error))
 
-    def run(self, work: Callable[[Link], Awaitable[T]], *, creates: bool = False) -> T:
+    def run(self, work: Callable[[Link], Awaitable[T]], *, creates: bool = False, gives_up_keys: bool = False) -> T:
         """Run ``work`` on the link to the data; an expected error ends the command with its exit code."""
         import asyncio
 
@@ -69,7 +69,7 @@ class Call:
         log.configure(config.log.format, "warning" if config.log.level == "info" else config.log.level)
 
         async def linked() -> T:
-            async with connect(config, creates=creates) as link:
+            async with connect(config, creates=creates, gives_up_keys=gives_up_keys) as link:
                 return await work(link)
 
         try:

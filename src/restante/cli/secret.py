@@ -20,3 +20,16 @@ def rotate(call: Call) -> None:
         output.as_json(done)
     else:
         print(f"key {done['key_id']} is in use; {done['resealed']} secrets were sealed anew")
+
+
+@secret.command(epilog=example("restante secret reset"))
+@common
+def reset(call: Call) -> None:
+    """Give up what a lost secret sealed: a new secret, new signing keys. Their DNS records change."""
+    done = call.run(lambda link: link.call("secret.reset"), gives_up_keys=True)
+    if call.json:
+        output.as_json(done)
+    else:
+        print(
+            f"key {done['key_id']} is in use; {done['new_keys']} domains have new signing keys: publish their records"
+        )

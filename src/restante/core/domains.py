@@ -218,6 +218,16 @@ def list_keys(conn: ReadConn, account_id: AccountId, domain_id: DomainId) -> lis
     return [DkimKey(row["selector"], row["algorithm"], row["private_key"], row["public_key"]) for row in rows]
 
 
+def count_keys(conn: ReadConn) -> int:
+    """How many signing keys the instance has sealed (for its start)."""
+    return int(conn.execute(select(func.count()).select_from(tables.dkim_keys)).scalar_one())
+
+
+def forget_keys(conn: WriteConn) -> None:
+    """Delete every signing key: the secret that seals them is lost (for the operator)."""
+    conn.execute(delete(tables.dkim_keys))
+
+
 def replace_key(
     conn: WriteConn, account_id: AccountId, domain_id: DomainId, selector: str, before: str, private_key: str
 ) -> bool:

@@ -17,7 +17,8 @@ from secrets import token_hex
 from restante import log, vault
 from restante.clock import SystemClock
 from restante.config import Config, parse_server
-from restante.errors import Unavailable
+from restante.core import domains
+from restante.errors import Conflict, Unavailable
 from restante.net.connections import Connections
 from restante.net.dns import SystemResolver
 from restante.runtime import Runtime
@@ -65,10 +66,18 @@ def _has_secret(config: Config) -> bool:
     return bool(config.secret_key) or (config.data_dir / vault.FILE).exists()
 
 
-def _open_vault(config: Config, version_before: int) -> Vault:
-    """The instance secret; one that is missing beside existing data is made anew, and that is said."""
-    if version_before and not _has_secret(config):
-        _log.warning("secret key missing; a new one is made", file=str(config.data_dir / vault.FILE), lost="DKIM keys")
+async def _open_vault(config: Config, db: Database, *, gives_up_keys: bool = False) -> Vault:
+    """The instance secret, made where nothing is sealed yet. Raises Conflict when what is sealed cannot be read."""
+    if not _has_secret(config) and (sealed := await db.read(domains.count_keys)):
+        if not gives_up_keys:
+            raise Conflict(
+                f"{config.data_dir / vault.FILE} is missing, and {sealed} signing keys are sealed with it: put it back "
+                f"(or set {vault.VARIABLE}), or give these keys up with `restante secret reset`",
+                code="secret_key_lost",
+            )
+        await db.write(domains.forget_keys)
+    elif gives_up_keys:
+        raise Conflict("The instance secret is there; `restante secret rotate` changes it.", code="secret_key_there")
     return Vault.load(config.data_dir, config.secret_key)
 
 
@@ -115,16 +124,21 @@ def _runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoolExe
 
 
 @contextlib.asynccontextmanager
-async def open_runtime(config: Config) -> AsyncIterator[Runtime]:
+async def open_runtime(config: Config, *, gives_up_keys: bool = False) -> AsyncIterator[Runtime]:
     """A runtime for one command, with its writer in this process. Raises Conflict when a server uses the directory.
 
+    ``gives_up_keys``: the instance secret is lost, and with it what it sealed; else that is a Conflict too.
     What the command changed is in the search index when this returns.
     """
     make_data_dir(config.data_dir)
     signals = Signals()
     url = config.storage.database_url
     db = InProcessDatabase(config.data_dir, signals, url)
-    secrets = _open_vault(config, db.version_before)
+    try:
+        secrets = await _open_vault(config, db, gives_up_keys=gives_up_keys)
+    except BaseException:
+        await db.close()
+        raise
     place = Place(config.data_dir, url)
     engine.prepare_index(place)
     with ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work") as pool:
@@ -153,7 +167,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
         signals = Signals()
         db = await writer.connect(signals, spawned)
         stack.push_async_callback(db.close)
-        secrets = _open_vault(config, db.version_before)
+        secrets = await _open_vault(config, db)
         if url:
             await _listen(url, sender, signals, stack)
         engine.prepare_index(Place(config.data_dir, url))

@@ -267,6 +267,17 @@ async def reseal_keys(rt: Runtime) -> int:
     return changed
 
 
+async def replace_lost_keys(rt: Runtime) -> int:
+    """Make a new signing key for every approved domain that has none; returns how many. Their DNS records change."""
+    made = 0
+    for domain in await rt.db.read(domains.list_all):
+        if domain.is_approved and not await rt.db.read(domains.list_keys, domain.account_id, domain.id):
+            key = await make_key(rt, domain.name)
+            await rt.db.write(domains.add_key, domain.account_id, domain.id, key, rt.clock.now())
+            made += 1
+    return made
+
+
 def _add(
     conn: WriteConn, account_id: AccountId, name: str, key: DkimKey, dns_status: DnsStatus, now: datetime
 ) -> Domain:

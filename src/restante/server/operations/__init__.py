@@ -52,6 +52,7 @@ OPERATIONS: dict[str, Operation] = {
     "queue.release": submission.queue_release,
     "queue.retry": submission.queue_retry,
     "queue.show": submission.queue_show,
+    "secret.reset": instance.secret_reset,
     "secret.rotate": instance.secret_rotate,
     "send": submission.send,
     "send.raw": submission.send_raw,

@@ -43,6 +43,11 @@ async def secret_rotate(rt: Runtime) -> Json:
     return {"key_id": key_id, "resealed": resealed}
 
 
+async def secret_reset(rt: Runtime) -> Json:
+    """Make new signing keys in the place of those that went with the instance secret."""
+    return {"key_id": rt.vault.key_id, "new_keys": await domain_service.replace_lost_keys(rt)}
+
+
 async def status(rt: Runtime) -> Json:
     """Whether somebody is there, and who."""
     return {"version": __version__, "hostname": rt.config.hostname, "data_dir": str(rt.config.data_dir)}
