@@ -227,8 +227,14 @@ class PostgresStore(Texts):
         """Begin again with nothing in it."""
         with self.transaction() as conn:
             conn.exec_driver_sql("TRUNCATE messages, contents, index_queue CASCADE")
-        postgres_indexer.rebuild(self.url)
+        self.outdate_index()
         self.documents.clear()
+
+    def outdate_index(self) -> None:
+        """Have the index made anew, as one of an older version is."""
+        with self.transaction() as conn:
+            conn.exec_driver_sql("UPDATE search_version SET value = 'older'")
+        postgres_indexer.prepare(self.url)
 
     def index(self) -> int:
         return postgres_indexer.catch_up(self.url)

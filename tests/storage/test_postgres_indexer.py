@@ -219,7 +219,7 @@ def test_another_version_is_made_anew_newest_first(store: PostgresStore, monkeyp
 def test_what_was_known_before_a_rebuild_is_learned_again(store: PostgresStore, follower: Indexer) -> None:
     store.add("cherry")
     follower.catch_up()
-    indexer.rebuild(store.url)
+    store.outdate_index()
     follower.catch_up()
     assert store.ids("herr") == [1]
 
@@ -307,7 +307,7 @@ def test_verify_sees_what_is_missing_and_what_is_too_much(store: PostgresStore, 
             extra += step.extra
             after = step.last
         assert (missing, extra) == ([(1, ids[1])], [(1, 77)])
-    indexer.rebuild(store.url)
+    store.outdate_index()
     assert index_check.examine(store.url, (), 100).missing == ()  # all will be reached
     follower.catch_up()
     assert index_check.examine(store.url, (), 100) == index_check.examine(store.url, (), 100)

@@ -141,13 +141,6 @@ def prepare(url: str) -> None:
         _make_anew(conn)
 
 
-def rebuild(url: str) -> None:
-    """Empty the index; from then on indexers fill it again."""
-    with connect(url) as conn, conn.transaction():
-        conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        _make_anew(conn)
-
-
 def _make_anew(conn: psycopg.Connection[Any]) -> None:
     conn.execute(f"DROP TABLE IF EXISTS {', '.join(_NAMES)}".encode())
     conn.execute(_TABLES)
