@@ -148,6 +148,7 @@ class Generator:
         *,
         run: str = "a",
         recipients: Sequence[str] = ("box@example.test",),
+        sender: str | None = None,
         sizes: tuple[int, int] = (SMALLEST_BYTES, LARGEST_BYTES),
     ) -> None:
         self._smallest, self._largest = sizes
@@ -156,6 +157,7 @@ class Generator:
         self._seed = seed
         self._count = 0
         self._recipients = recipients
+        self._sender = sender
         self._paragraphs = paragraphs()
         self._names = NAMES.split()
 
@@ -169,7 +171,7 @@ class Generator:
         self._count += 1
         key = f"{self._run}{self._seed}.{self._count}"
         sender = f"{rng.choice(self._names).lower()}{rng.randrange(2_000)}@{rng.choice(TLDS)}"
-        sender = sender.encode("ascii", "ignore").decode()
+        sender = self._sender or sender.encode("ascii", "ignore").decode()
         recipient = self._recipients[self._count % len(self._recipients)]
         size = int(self._smallest * (self._largest / self._smallest) ** (rng.random() ** 1.3))
         chosen = rng.random()

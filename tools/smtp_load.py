@@ -5,6 +5,7 @@ and the final dot after 354, and a count only after 250 (RFC 5321 §4.2.5). A re
 """
 
 import asyncio
+import base64
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -35,11 +36,19 @@ class Load:
 class Client(asyncio.Protocol):
     """One connection that sends message after message until the source is empty or the time is up."""
 
-    def __init__(self, source: Iterator[Mail], deadline: float, load: Load, on_accept: Acknowledged | None) -> None:
+    def __init__(
+        self,
+        source: Iterator[Mail],
+        deadline: float,
+        load: Load,
+        on_accept: Acknowledged | None,
+        login: tuple[str, str] | None,
+    ) -> None:
         self._source = source
         self._deadline = deadline
         self._load = load
         self._on_accept = on_accept
+        self._login = login
         self._buffer = b""
         self._mail: Mail | None = None
         self._expected = 0  # answers still to come to the pipelined commands
@@ -75,6 +84,17 @@ class Client(asyncio.Protocol):
         self._write(b"EHLO load.example.net\r\n")
 
     def _answered_ehlo(self, _line: bytes) -> None:
+        if self._login is None:
+            self._next()
+            return
+        secret = base64.b64encode("\0{}\0{}".format(*self._login).encode())
+        self._step = self._answered_auth
+        self._write(b"AUTH PLAIN " + secret + b"\r\n")
+
+    def _answered_auth(self, line: bytes) -> None:
+        if line[:3] != b"235":
+            self._refuse(line)
+            return
         self._next()
 
     def _next(self) -> None:
@@ -153,11 +173,12 @@ async def send(
     connections: int,
     seconds: float = float("inf"),
     on_accept: Acknowledged | None = None,
+    login: tuple[str, str] | None = None,
 ) -> Load:
     """Send ``mails`` over ``connections`` connections until all are sent or ``seconds`` are over; one pass, no repeats.
 
-    A connection that breaks is counted and not opened again. ``on_accept`` gets each message that was answered 250,
-    and the answer.
+    With a ``login`` each connection says AUTH first. A connection that breaks is counted and not opened again.
+    ``on_accept`` gets each message that was answered 250, and the answer.
     """
     loop = asyncio.get_running_loop()
     load = Load()
@@ -167,7 +188,7 @@ async def send(
     for _ in range(connections):
         try:
             _transport, client = await loop.create_connection(
-                lambda: Client(source, started + seconds, load, on_accept), *address
+                lambda: Client(source, started + seconds, load, on_accept, login), *address
             )
         except OSError:
             load.lost_connections += 1

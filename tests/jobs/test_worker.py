@@ -138,3 +138,84 @@ async def test_a_store_that_fails_for_a_moment_does_not_end_the_worker(
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert not failures
+
+
+async def test_a_slow_job_holds_nobody_up(rt: Runtime, clock: ManualClock) -> None:
+    done, never = asyncio.Event(), asyncio.Event()
+
+    async def slow(_rt: Runtime, _job: Job) -> None:
+        await never.wait()
+
+    async def quick(_rt: Runtime, _job: Job) -> None:
+        done.set()
+
+    worker = Worker(rt, {"slow": slow, "quick": quick})
+    await add(rt, "slow")
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0)
+    await add(rt, "quick")
+    await asyncio.wait_for(done.wait(), 10)
+    clock.advance(timedelta(minutes=4))
+    await worker.renew()  # as the worker itself does every minute
+    clock.advance(timedelta(minutes=4))
+    other = Worker(rt, {"slow": slow, "quick": quick})
+    assert not await other.run_due(), "its lease was renewed"
+    never.set()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert await rt.db.read(count, "jobs") == 0, "what ran came to its end"
+
+
+async def test_a_full_lane_leaves_room_for_others(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "LANE_SLOTS", 2)
+    free, done = asyncio.Event(), asyncio.Event()
+    running_now: list[str] = []
+
+    async def handle(_rt: Runtime, job: Job) -> None:
+        running_now.append(job.lane or "")
+        if job.lane is None:
+            done.set()
+        else:
+            await free.wait()
+
+    for _ in range(5):
+        await rt.db.write(jobs.enqueue, None, "a", {}, now=rt.clock.now(), lane="stuck")
+    await add(rt, "a")
+    running = asyncio.create_task(Worker(rt, {"a": handle}).run())
+    await asyncio.wait_for(done.wait(), 10)
+    assert sorted(running_now) == ["", "stuck", "stuck"]
+    free.set()
+    while await rt.db.read(count, "jobs"):  # noqa: ASYNC110 - the worker takes the others as it has room
+        await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert running_now.count("stuck") == 5
+
+
+async def test_claims_of_an_earlier_server_are_taken_over_at_once(rt: Runtime) -> None:
+    done = asyncio.Event()
+
+    async def handle(_rt: Runtime, _job: Job) -> None:
+        done.set()
+
+    await add(rt, "a")
+    gone = Worker(rt, {"a": handle})
+    claimed = await rt.db.write(
+        jobs.claim, gone._owner, 10, worker_module.LEASE, rt.clock.now()
+    )  # fmt: skip
+    assert len(claimed) == 1
+    assert not await Worker(rt, {"a": handle}).run_due()
+    running = asyncio.create_task(Worker(rt, {"a": handle}).run())
+    await asyncio.wait_for(done.wait(), 10)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_handler_may_settle_its_job_itself(rt: Runtime, clock: ManualClock) -> None:
+    async def handle(rt: Runtime, job: Job) -> bool:
+        return await rt.db.write(jobs.settle, job, None if job.attempts > 5 else rt.clock.now() + timedelta(hours=1))
+
+    await add(rt, "a")
+    worker = Worker(rt, {"a": handle})
+    assert await worker.run_due()
+    assert await rt.db.read(jobs.next_run_at) == clock.now() + timedelta(hours=1)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tools.bench import engines, ingest, memory, postfix, reading, report, statistics
+from tools.bench import engines, ingest, memory, postfix, reading, report, sending, statistics
 from tools.bench.report import Options, Table
 
 Bench = Callable[[Options], list[Table]]
@@ -17,6 +17,7 @@ ON_BOTH_ENGINES: dict[str, Bench] = {
 }
 BENCHES: dict[str, Bench] = {
     "ingest": ingest.run,
+    "send": sending.run,
     "list": reading.run_list,
     "search": reading.run_search,
     "statistics": statistics.run,

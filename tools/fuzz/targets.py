@@ -7,6 +7,7 @@ from tools.fuzz.compose import Compose
 from tools.fuzz.engine import Target
 from tools.fuzz.header import Header
 from tools.fuzz.mime import Mime
+from tools.fuzz.report import Replies, Report
 from tools.fuzz.smtp import Smtp
 
 TARGETS: dict[str, Callable[[int], Target]] = {
@@ -15,4 +16,6 @@ TARGETS: dict[str, Callable[[int], Target]] = {
     "header": Header,
     "api": Api,
     "compose": Compose,
+    "report": lambda _seed: Report(),
+    "replies": Replies,
 }

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, insert, or_, select, true, update
+from sqlalchemy import ColumnElement, bindparam, delete, insert, null, or_, select, true, update
 
 from restante import clock
 from restante.errors import Conflict
 from restante.ids import AccountId, JobId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn, concurrent, touch
+from restante.schema.prepared import Prepared
 
 INSTANCE = 0  # signalled when a job of no account is enqueued
 
@@ -36,6 +37,26 @@ class Job:
     lane: str | None = None
 
 
+_FIND = Prepared(select(_j.id).where(_j.unique_key == bindparam("key")))
+_INSERT = Prepared(
+    insert(tables.jobs)
+    .values(
+        {
+            name: bindparam(name)
+            for name in ("account_id", "kind", "payload", "unique_key", "lane", "run_at", "created_at")
+        }
+        | {"attempts": 0}
+    )
+    .returning(_j.id)
+)
+_DELETE = Prepared(delete(tables.jobs).where(_j.id == bindparam("job"), _j.lease_owner == bindparam("owner")))
+_PUT_BACK = Prepared(
+    update(tables.jobs)
+    .where(_j.id == bindparam("job"), _j.lease_owner == bindparam("owner"))
+    .values(run_at=bindparam("at"), lease_owner=null(), attempts=0, last_error=null())
+)
+
+
 def enqueue(
     conn: WriteConn,
     account_id: int | None,
@@ -51,23 +72,21 @@ def enqueue(
 
     Only so many jobs of one ``lane`` run at a time, so that those for a slow peer leave room for others.
     """
-    if unique_key is not None and conn.execute(select(_j.id).where(_j.unique_key == unique_key)).first():
+    if unique_key is not None and _FIND.row(conn, {"key": unique_key}):
         return None
-    row = conn.execute(
-        insert(tables.jobs)
-        .values(
-            account_id=account_id,
-            kind=kind,
-            payload=json.dumps(payload, separators=(",", ":")),
-            unique_key=unique_key,
-            lane=lane,
-            run_at=clock.to_micros(run_at or now),
-            created_at=clock.to_micros(now),
-        )
-        .returning(_j.id)
-    ).one()
+    values = {
+        "account_id": account_id,
+        "kind": kind,
+        "payload": json.dumps(payload, separators=(",", ":")),
+        "unique_key": unique_key,
+        "lane": lane,
+        "run_at": clock.to_micros(run_at or now),
+        "created_at": clock.to_micros(now),
+    }
+    row = _INSERT.row(conn, values)
+    assert row is not None
     touch(conn, INSTANCE)
-    return JobId(row.id)
+    return JobId(row[0])
 
 
 def next_run_at(conn: ReadConn, full_lanes: Collection[str] = ()) -> datetime | None:
@@ -151,11 +170,10 @@ def settle(conn: WriteConn, job: Job, run_at: datetime | None) -> bool:
 
     False when another worker has it now: then that one settles it.
     """
-    mine = _j.id == job.id, _j.lease_owner == job.owner
+    mine = {"job": job.id, "owner": job.owner}
     if run_at is None:
-        return conn.execute(delete(tables.jobs).where(*mine)).rowcount > 0
-    values = {"run_at": clock.to_micros(run_at), "lease_owner": None, "attempts": 0, "last_error": None}
-    return conn.execute(update(tables.jobs).where(*mine).values(**values)).rowcount > 0
+        return _DELETE.run(conn, mine) > 0
+    return _PUT_BACK.run(conn, {**mine, "at": clock.to_micros(run_at)}) > 0
 
 
 def hasten(conn: WriteConn, unique_keys: Sequence[str], now: datetime) -> int:

@@ -26,6 +26,7 @@ MAX_FIELD = 1000  # characters kept of a field
 
 _STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status")
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
+_STATUS_IN_TEXT = re.compile(r"(?<![0-9.])[45]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")  # no part of an IP address
 _QMAIL = re.compile(r"^<([^<>\s]{1,320})>:[ \t]*\r?\n((?:[^\r\n<][^\r\n]*\r?\n)+)", re.MULTILINE)
 _UTF8_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 
@@ -225,7 +226,7 @@ def _exim(raw: Buffer) -> tuple[Reported, ...]:
     block, _ = structure.read_header(raw, 0, len(raw))
     found = [headers.text(value) for name, value in block if name.lower() == b"x-failed-recipients"]
     addresses = [each.strip() for value in found for each in value.split(",") if "@" in each][:MAX_REPORTED]
-    return tuple(Reported(each[:MAX_FIELD], "5.0.0", "reported as failed", None) for each in addresses)
+    return tuple(Reported(serialize.clean(each)[:MAX_FIELD], "5.0.0", "reported as failed", None) for each in addresses)
 
 
 def _qmail(parsed: Message, raw: Buffer) -> Iterator[Reported]:
@@ -239,5 +240,5 @@ def _qmail(parsed: Message, raw: Buffer) -> Iterator[Reported]:
         if number >= MAX_REPORTED:
             return
         reason = serialize.clean(" ".join(found[2].split()))[:MAX_FIELD]
-        code = _STATUS.search(reason)
-        yield Reported(found[1], code[0] if code else "5.0.0", reason, None)
+        code = _STATUS_IN_TEXT.search(reason)
+        yield Reported(serialize.clean(found[1]), code[0] if code else "5.0.0", reason, None)

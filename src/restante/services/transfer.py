@@ -85,8 +85,8 @@ async def _record(
             else:
                 await rt.db.write(transfer.deliver_local, *args, call)
             return
-        except Unavailable:
-            if pause is None or call is not None:
+        except Unavailable as error:
+            if pause is None or call is not None or error.code == "storage_ended":  # this server is coming to its end
                 raise
             _log.warning("outcome not noted yet", submission=submission_id, domain=domain)
             await asyncio.sleep(pause)

@@ -282,7 +282,7 @@ class _Link(asyncio.Protocol):
 
     def call(self, fn: Callable[..., Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> asyncio.Future[Any]:
         if self._transport is None or self._transport.is_closing():
-            raise Unavailable("the writer has ended", code="storage_unavailable")
+            raise Unavailable("the writer has ended", code="storage_ended")
         self._next += 1
         data = pickle.dumps((self._next, fn, args, kwargs), protocol=5)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -308,7 +308,7 @@ class _Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         for future in self.waiting.values():
             if not future.done():
-                future.set_exception(Unavailable("the writer has ended", code="storage_unavailable"))
+                future.set_exception(Unavailable("the writer has ended", code="storage_ended"))
         self.waiting.clear()
         if not self.closed.done():
             self.closed.set_result(None)
