@@ -108,9 +108,17 @@ _DUE = Prepared(
 _LOCAL = Prepared(
     select(_d.account_id).where(_d.name == bindparam("domain"), _d.approved_at.is_not(None), _d.dns_status != "pending")
 )
+_ROW = (_t.id, _t.status, _t.attempts, _t.address, _t.domain, _t.last_attempt_at)
 _ROWS = Prepared(
-    select(_t.id, _t.status, _t.attempts, _t.address, _t.domain, _t.last_attempt_at).where(
-        _t.account_id == bindparam("account"), _t.submission_id == bindparam("submission")
+    select(*_ROW).where(_t.account_id == bindparam("account"), _t.submission_id == bindparam("submission"))
+)
+_ROWS_OF_DOMAIN = Prepared(
+    select(*_ROW, _s.expires_at)
+    .join_from(tables.transfers, tables.submissions, (_s.account_id == _t.account_id) & (_s.id == _t.submission_id))
+    .where(
+        _t.account_id == bindparam("account"),
+        _t.submission_id == bindparam("submission"),
+        _t.domain == bindparam("domain"),
     )
 )
 _NEXT = Prepared(
@@ -213,10 +221,8 @@ def record_attempts(
     Recipients that became final meanwhile (cancelled, say) keep what they are. Records ``transfer.delivered``,
     ``transfer.deferred``, ``transfer.bounced``.
     """
-    rows = {row[0]: row for row in _ROWS.rows(conn, {"account": account_id, "submission": submission_id})}
-    expires_at = conn.execute(
-        select(_s.expires_at).where(_s.account_id == account_id, _s.id == submission_id)
-    ).scalar_one_or_none()
+    key = {"account": account_id, "submission": submission_id, "domain": domain}
+    rows = {row[0]: row for row in _ROWS_OF_DOMAIN.rows(conn, key)}
     moves = []
     for outcome in outcomes:
         row = rows.get(outcome.transfer_id)
@@ -224,14 +230,12 @@ def record_attempts(
             continue
         next_at = None
         if outcome.status == "deferred":
-            assert expires_at is not None
-            next_at = _next_attempt(row[2] + 1, clock.to_micros(now), expires_at)
+            next_at = _next_attempt(row[2] + 1, clock.to_micros(now), row[6])
             if next_at is None:
                 outcome = outcome._replace(status="bounced", dsn_code=EXPIRED)  # noqa: PLW2901 - too late to defer
         moves.append(_Move(row, outcome, next_at, row[2] + 1))
     _apply(conn, account_id, submission_id, moves, now)
     if job is not None:
-        key = {"account": account_id, "submission": submission_id, "domain": domain}
         left = _NEXT.row(conn, key)
         jobs.settle(conn, job, None if left is None else clock.from_micros(left[0]))
 
