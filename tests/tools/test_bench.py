@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.bench import engines, ingest, memory, postfix, reading, report
+from tools.bench import engines, ingest, memory, postfix, reading, report, statistics
 from tools.bench.report import Options, Table, Target
 from tools.postgres import Cluster
 
@@ -59,6 +59,13 @@ def test_engines_are_measured_beside_each_other(
     assert (len(lists.rows), len(searches.rows)) == (4, 12)
     assert len(lists.targets) == 2
     assert len(searches.targets) == 6
+
+
+def test_statistics_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "REQUESTS", 4)
+    (table,) = statistics.run(Options(messages=600, directory=tmp_path))
+    assert len(table.rows) == len(table.targets) == 6
+    assert all(float(row[2]) > 0 for row in table.rows)
 
 
 def test_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
