@@ -95,11 +95,12 @@ def _kinds(rng: random.Random, now: datetime) -> Iterator[tuple[str, list[str]]]
 
     yield "delivery, any period, sender and grouping", paths(lambda: ("delivery", any_period() | sender() | grouped()))
     yield "domain, any period", paths(lambda: (f"domain/{_domain(rng.randrange(DOMAINS))}", any_period()))
+
+    def grouped_by(group: str) -> Callable[[], tuple[str, dict[str, str]]]:
+        return lambda: ("delivery", year() | {"group_by": group})
+
     for group in ("day", "hour", "domain"):
-        yield (
-            f"delivery, all senders, about a year by {group}",
-            paths(lambda g=group: ("delivery", year() | {"group_by": g})),
-        )  # type: ignore[misc]
+        yield f"delivery, all senders, about a year by {group}", paths(grouped_by(group))
     yield "domain, the largest, about a year", paths(lambda: (f"domain/{_domain(0)}", year()))
 
 
