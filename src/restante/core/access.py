@@ -6,9 +6,9 @@ ordinary user than that: a foreign mailbox and a missing one look the same.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from restante.core import domains, mailboxes, permissions, tokens
 from restante.errors import Forbidden, NotFound, Unauthenticated
@@ -16,6 +16,7 @@ from restante.ids import AccountId, DomainId, MailboxId, TokenId
 from restante.mail import address as addresses
 from restante.schema import tables
 from restante.schema.connections import ReadConn
+from restante.schema.prepared import Prepared
 
 Kind = Literal["operator", "account", "user"]
 
@@ -170,27 +171,39 @@ def require_sender(conn: ReadConn, principal: Principal, address: str) -> Sender
     return Sender(wanted, name, domain.account_id, mailbox_id)
 
 
-def _sending_domain(conn: ReadConn, name: str) -> domains.Domain | None:
+class _SendingDomain(NamedTuple):
+    """What decides about a sender's domain."""
+
+    id: DomainId
+    account_id: AccountId
+    catch_all_mailbox_id: MailboxId | None
+
+
+_d, _a, _at = tables.domains.c, tables.addresses.c, tables.accounts.c
+_SENDING_DOMAIN = Prepared(
+    select(_d.id, _d.account_id, _d.catch_all_mailbox_id)
+    .join_from(tables.domains, tables.accounts, _at.id == _d.account_id)
+    .where(_d.name == bindparam("name"), _d.approved_at.is_not(None), _at.status == "active")
+)
+_LEADS_TO = Prepared(
+    select(_a.address, _a.mailbox_id, _a.may_send)
+    .where(_a.account_id == bindparam("account"), _a.address.in_((bindparam("exact"), bindparam("base"))))
+    .order_by(_a.mailbox_id)
+)
+
+
+def _sending_domain(conn: ReadConn, name: str) -> _SendingDomain | None:
     """An approved domain of an active account."""
-    domain = domains.find_by_name(conn, name)
-    if domain is None or not domain.is_approved:
-        return None
-    a = tables.accounts.c
-    status = conn.execute(select(a.status).where(a.id == domain.account_id)).scalar_one()
-    return domain if status == "active" else None
+    row = _SENDING_DOMAIN.row(conn, {"name": name})
+    return None if row is None else _SendingDomain(*row)
 
 
-def _mailboxes_of(conn: ReadConn, domain: domains.Domain, wanted: str, base: str) -> dict[MailboxId | None, bool]:
+def _mailboxes_of(conn: ReadConn, domain: _SendingDomain, wanted: str, base: str) -> dict[MailboxId | None, bool]:
     """The mailboxes that an address leads to (itself, without its tag, the catch-all), and whether each sends as it."""
-    a = tables.addresses.c
-    rows = conn.execute(
-        select(a.address, a.mailbox_id, a.may_send)
-        .where(a.account_id == domain.account_id, a.address.in_({wanted, base}))
-        .order_by(a.mailbox_id)
-    ).all()
+    rows = _LEADS_TO.rows(conn, {"account": domain.account_id, "exact": wanted, "base": base})
     for address in (wanted, base):
         found: dict[MailboxId | None, bool] = {
-            MailboxId(row.mailbox_id): bool(row.may_send) for row in rows if row.address == address
+            MailboxId(mailbox_id): bool(may_send) for named, mailbox_id, may_send in rows if named == address
         }
         if found:
             return found

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, select
+from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, func, insert, select
 
 from restante import clock
 from restante.core import domains, events, mailboxes
@@ -13,6 +13,7 @@ from restante.errors import Invalid
 from restante.ids import AccountId, DomainId, MailboxId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.prepared import Prepared
 
 MANAGE_USERS = "manage_users"
 MANAGE_DOMAINS = "manage_domains"
@@ -29,6 +30,14 @@ CATALOGUE: dict[str, str] = {
 }
 
 _P, _D, _M = tables.permissions.c, tables.domains.c, tables.mailboxes.c
+_HAS = Prepared(
+    select(_P.permission).where(
+        _P.account_id == bindparam("account"),
+        _P.mailbox_id == bindparam("mailbox"),
+        _P.domain_id == bindparam("domain"),
+        _P.permission == bindparam("permission"),
+    )
+)
 _GRANTS = (
     select(tables.permissions, _D.name.label("domain"), _M.address)
     .join(tables.domains, _D.id == _P.domain_id)
@@ -123,8 +132,8 @@ def revoke(
 
 def has(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, domain_id: DomainId, name: str) -> bool:
     """Whether the user of a mailbox was granted the permission over a domain."""
-    mine = _mine(account_id, mailbox_id, domain_id)
-    return conn.execute(select(_P.permission).where(*mine, _P.permission == name)).first() is not None
+    key = {"account": account_id, "mailbox": mailbox_id, "domain": domain_id, "permission": name}
+    return _HAS.row(conn, key) is not None
 
 
 def _grant(row: RowMapping) -> Grant:

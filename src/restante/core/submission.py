@@ -22,7 +22,6 @@ from restante.core import (
     delivery,
     domains,
     events,
-    folders,
     idempotency,
     jobs,
     permissions,
@@ -164,6 +163,22 @@ class Query:
     offset: int = 0
 
 
+_b, _a, _f = tables.mailboxes.c, tables.accounts.c, tables.folders.c
+_SENT_FOLDER = Prepared(
+    select(_f.name, _b.used_bytes, _b.quota_bytes, _a.used_bytes, _a.quota_bytes)
+    .select_from(
+        tables.folders.join(tables.mailboxes, (_b.account_id == _f.account_id) & (_b.id == _f.mailbox_id)).join(
+            tables.accounts, _a.id == _f.account_id
+        )
+    )
+    .where(
+        _f.account_id == bindparam("account"),
+        _f.mailbox_id == bindparam("mailbox"),
+        _f.role == "sent",
+        _b.status != "removed",
+    )
+    .order_by(_f.id)
+)
 _INSERT = Prepared(
     insert(tables.submissions)
     .values({column.name: bindparam(column.name) for column in tables.submissions.columns if column.name != "id"})
@@ -441,18 +456,14 @@ def _mailbox_of_sender(conn: ReadConn, account_id: AccountId, new: NewSubmission
 
 def _sent_folder(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, size_bytes: int) -> str | None:
     """The folder for the copy; None when the mailbox has none or no room, and the mail goes without."""
-    b, a = tables.mailboxes.c, tables.accounts.c
-    row = conn.execute(
-        select(b.status, b.used_bytes, b.quota_bytes, a.used_bytes, a.quota_bytes)
-        .join_from(tables.mailboxes, tables.accounts, a.id == b.account_id)
-        .where(b.account_id == account_id, b.id == mailbox_id)
-    ).first()
-    if row is None or row[0] == "removed":
+    row = _SENT_FOLDER.row(conn, {"account": account_id, "mailbox": mailbox_id})
+    if row is None:
         return None
-    if any(quota is not None and used + size_bytes > quota for used, quota in (row[1:3], row[3:5])):
+    name, *places = row
+    if any(quota is not None and used + size_bytes > quota for used, quota in (places[:2], places[2:])):
         _log.info("no_sent_copy", mailbox_id=int(mailbox_id), reason="over_quota")
         return None
-    return next((one.name for one in folders.list_folders(conn, account_id, mailbox_id) if one.role == "sent"), None)
+    return str(name)
 
 
 def _insert(
