@@ -142,9 +142,10 @@ async def test_refused_queries(admin: Client, query: str, field: str) -> None:
 async def test_a_user_sees_its_own_addresses(rt: Runtime, world: World, client: Client) -> None:
     red, blue, now = world.red, world.blue, rt.clock.now()
     await rt.db.write(mailboxes.add_alias, red.account.id, "alias@red.example", red.ann.id, now)
+    await rt.db.write(mailboxes.add_alias, red.account.id, "mute@red.example", red.ann.id, now, False)
     for account, sender in (
         (red, "ann@red.example"), (red, "ann+tag@red.example"), (red, "alias@red.example"), (red, "bob@red.example"),
-        (blue, "ann@blue.example"),
+        (red, "mute@red.example"), (blue, "ann@blue.example"),
     ):  # fmt: skip
         await sent(rt, account.account.id, sender, NOW, a=(1, 0, 0, 0))
     assert (await totals(client))["total_sent"] == 3
@@ -152,7 +153,7 @@ async def test_a_user_sees_its_own_addresses(rt: Runtime, world: World, client: 
     assert (await totals(client, sender="ann+other@red.example"))["total_sent"] == 2
     assert (await totals(client, sender="alias@red.example"))["total_sent"] == 1
     foreign = ("bob@red.example", "nobody@red.example", "red.example", "ann@blue.example", "blue.example", "no.example")
-    for sender in foreign:
+    for sender in ("mute@red.example", *foreign):
         assert_refused(await client.get(f"{DELIVERY}?sender={sender}"), 403, "ACCESS_DENIED")
 
 

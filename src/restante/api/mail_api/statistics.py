@@ -253,9 +253,9 @@ def require_scope(conn: ReadConn, principal: Principal, sender: str) -> Scope:
 
 
 def _senders(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, address: str) -> set[str]:
-    """What a user's mail counts under: its address and its aliases."""
-    aliases = mailboxes.list_aliases(conn, account_id, mailbox_id)
-    return {statistics.base(*addresses.split(one)) for one in (address, *(alias.address for alias in aliases))}
+    """What a user's mail counts under: its address and the aliases that it may send as."""
+    aliases = [one.address for one in mailboxes.list_aliases(conn, account_id, mailbox_id) if one.may_send]
+    return {statistics.base(*addresses.split(one)) for one in (address, *aliases)}
 
 
 def require_sender(text: str) -> str:
