@@ -353,7 +353,14 @@ async def test_who_may_follow(rt: Runtime, client: Client, admin: Client, world:
         permissions.grant_bulk, world.red.account.id, world.red.bob.id, world.red.domain.id, grants, now
     )  # fmt: skip
     assert (await bob.get(path)).status == 200
-    for wrong in ("x", mine.replace("-", ""), "{" + mine + "}", "0" * 8, mine[:-1] + ("1" if mine[-1] == "0" else "0"), "%00"):
+    for wrong in (
+        "x",
+        mine.replace("-", ""),
+        "{" + mine + "}",
+        "0" * 8,
+        mine[:-1] + ("1" if mine[-1] == "0" else "0"),
+        "%00",
+    ):
         assert_refused(await client.get(f"/api/v1/mail/{wrong}/status"), 404, "MESSAGE_NOT_FOUND")
 
 
