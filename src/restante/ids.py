@@ -1,9 +1,9 @@
 """Identifiers: typed database ids, time-ordered UUIDs, random tokens."""
 
+import base64
 import hashlib
 import os
 import secrets
-import string
 import threading
 import time
 import uuid
@@ -58,12 +58,12 @@ def token_hash(token: str) -> bytes:
 
 def new_queue_id() -> str:
     """What a message is called in SMTP replies, logs and Received lines: 15 letters and digits."""
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(15))
+    return base64.b32encode(os.urandom(10))[:15].decode("ascii")
 
 
 def new_return_token() -> str:
     """The part of a return path that only the servers on a message's way know: 24 lower-case letters and digits."""
-    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(24))
+    return base64.b32encode(os.urandom(15)).decode("ascii").lower()
 
 
 def new_password(length: int = 16) -> str:
