@@ -80,6 +80,10 @@ def all_of(parts: Iterable[Expression | None]) -> Expression | None:
 class Index(Protocol):
     """One engine's index, seen from one scope: nothing outside that is ever returned. All ids come newest first."""
 
+    def met(self, expressions: Sequence[Expression]) -> list[bool]:
+        """Whether any message satisfies each of them."""
+        ...
+
     def page(self, expression: Expression, limit: int) -> list[int]:
         """The first ``limit`` messages that satisfy it."""
         ...
@@ -128,9 +132,10 @@ class Plan:
     def _in_long_runs(self, conditions: Sequence[Condition], sure: Sequence[Expression | None]) -> set[int]:
         """Messages where a condition may be met by a run that is too long for the vocabulary."""
         long = [None if condition.is_long_sure else _long(condition) for condition in conditions]
+        asked = {place: expression for place, expression in enumerate(long) if expression is not None}
         found: set[int] = set()
-        for place, expression in enumerate(long):
-            if expression is not None and self._index.page(expression, 1):
+        for (place, expression), is_met in zip(asked.items(), self._index.met(list(asked.values())), strict=True):
+            if is_met:
                 others = [any_of(both) for i, both in enumerate(zip(sure, long, strict=True)) if i != place]
                 found.update(self._page(all_of([expression, *others]), LOOKED_AT_MAX + 1))
         return found

@@ -68,6 +68,7 @@ _BY_GRAMS = (
     "WITH hits AS MATERIALIZED (SELECT size, term FROM search_terms WHERE account_id = %s"
     " AND grams @@ (SELECT %s::tsquery) AND {}) SELECT term FROM hits ORDER BY size, term LIMIT %s"
 )
+_UNSURE = "SELECT message_id FROM search_documents WHERE {} AND is_cut = 1"
 
 
 class PostgresIndex:
@@ -76,6 +77,23 @@ class PostgresIndex:
     def __init__(self, conn: "Connection", scope: Scope) -> None:
         self._cursor = conn.connection.cursor()
         self._scope = scope
+        self._unsure: list[int] | None = None
+
+    def met(self, expressions: Sequence[Expression]) -> list[bool]:
+        """Whether any message satisfies each of them, in one statement (and ``unsure`` with it): ways are long."""
+        if not expressions:
+            return []
+        parts = [self._where(expression) for expression in expressions]
+        hits = [
+            f"h{at} AS MATERIALIZED (SELECT FROM search_documents WHERE {where})" for at, (where, _) in enumerate(parts)
+        ]
+        found = [f"EXISTS (SELECT FROM h{at})" for at in range(len(parts))]
+        where, last = self._in_scope()
+        values = [value for _, values in parts for value in values] + last
+        *met, self._unsure = self._rows(
+            f"WITH {', '.join(hits)} SELECT {', '.join(found)}, ARRAY({_UNSURE.format(where)})", values
+        )[0]
+        return met
 
     def page(self, expression: Expression, limit: int) -> list[int]:
         """The first ``limit`` messages that satisfy it."""
@@ -103,9 +121,10 @@ class PostgresIndex:
 
     def unsure(self) -> list[int]:
         """Messages with more terms than a row can hold."""
-        where, values = self._in_scope()
-        sql = f"SELECT message_id FROM search_documents WHERE {where} AND is_cut = 1"  # noqa: S608 - no values in it
-        return [row[0] for row in self._rows(sql, values)]
+        if self._unsure is None:
+            where, values = self._in_scope()
+            self._unsure = [row[0] for row in self._rows(_UNSURE.format(where), values)]
+        return self._unsure
 
     def texts(self, ids: Sequence[int]) -> list[tuple[Any, ...]]:
         """The folded texts of messages, as they are kept."""

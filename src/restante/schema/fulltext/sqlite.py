@@ -103,6 +103,10 @@ class SQLiteIndex:
         found = self._rows(sql, (scope.account_id, *given.values()))
         self._ranges = [(document_id(row[0], 0), document_id(row[0], MESSAGE_MASK)) for row in found]
 
+    def met(self, expressions: Sequence[Expression]) -> list[bool]:
+        """Whether any message satisfies each of them."""
+        return [bool(self.page(expression, 1)) for expression in expressions]
+
     def page(self, expression: Expression, limit: int) -> list[int]:
         """The first ``limit`` messages that satisfy it."""
         sql = f"SELECT rowid & {MESSAGE_MASK} {_HITS} ORDER BY rowid DESC LIMIT ?"
