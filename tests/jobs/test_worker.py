@@ -219,3 +219,20 @@ async def test_a_handler_may_settle_its_job_itself(rt: Runtime, clock: ManualClo
     worker = Worker(rt, {"a": handle})
     assert await worker.run_due()
     assert await rt.db.read(jobs.next_run_at) == clock.now() + timedelta(hours=1)
+
+
+async def test_the_end_of_storage_ends_all_jobs(rt: Runtime) -> None:
+    sent: list[str] = []
+
+    async def hand_over(_rt: Runtime, _job: Job) -> None:
+        await asyncio.Event().wait()
+        sent.append("what nobody can note")
+
+    async def note(_rt: Runtime, _job: Job) -> None:
+        raise Unavailable("the writer has ended", code="storage_ended")
+
+    await add(rt, "hand over")
+    await add(rt, "note")
+    with pytest.raises(asyncio.CancelledError):
+        await Worker(rt, {"hand over": hand_over, "note": note}).run_due()
+    assert not sent

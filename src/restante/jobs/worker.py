@@ -15,7 +15,7 @@ from restante import ids, log
 from restante.config import machine_name
 from restante.core import jobs
 from restante.core.jobs import Job
-from restante.errors import Conflict
+from restante.errors import Conflict, Unavailable
 from restante.runtime import Runtime
 from restante.storage.signals import INSTANCE, Subscription
 
@@ -159,10 +159,19 @@ class Worker:
             elif not settled:
                 await self._rt.db.write(jobs.complete, self._owner, [job.id])
         except Exception as error:  # noqa: BLE001 - a job may fail in any way; it is tried again
+            if isinstance(error, Unavailable) and error.code == "storage_ended":
+                self._stop_all()
+                return
             text = f"{type(error).__name__}: {error}"[:MAX_ERROR]
             _log.warning("job failed", job=job.id, kind=job.kind, attempts=job.attempts, error=text)
             with contextlib.suppress(Exception):
                 await self._put_back(job, self._retry_pause(job.attempts), text)
+
+    def _stop_all(self) -> None:
+        """Nothing can be noted any more, so nothing more may be done that would have to be: this server is ending."""
+        for task in self._running:
+            if task is not asyncio.current_task():
+                task.cancel()
 
     async def _put_back(self, job: Job, pause: timedelta, error: str | None) -> None:
         try:
