@@ -253,7 +253,7 @@ class Egress:
     """``[egress]``"""
 
     allow: tuple[str, ...] = _setting(
-        (), "Addresses or networks other than the open Internet that mail may go to when DNS names them.",
+        (), "Addresses or networks other than the open Internet that mail and webhooks may go to.",
         check=_check_networks,
     )  # fmt: skip
 

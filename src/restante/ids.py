@@ -19,6 +19,7 @@ TokenId = NewType("TokenId", int)
 SubmissionId = NewType("SubmissionId", int)
 TransferId = NewType("TransferId", int)
 JobId = NewType("JobId", int)
+WebhookId = NewType("WebhookId", int)
 Uid = NewType("Uid", int)
 ModSeq = NewType("ModSeq", int)
 EventNumber = NewType("EventNumber", int)
@@ -64,6 +65,11 @@ def new_queue_id() -> str:
 def new_return_token() -> str:
     """The part of a return path that only the servers on a message's way know: 24 lower-case letters and digits."""
     return base64.b32encode(os.urandom(15)).decode("ascii").lower()
+
+
+def new_webhook_secret() -> str:
+    """A signing secret as Standard Webhooks writes it: 256 random bits in base64 behind ``whsec_``."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(TOKEN_BYTES)).decode()
 
 
 def new_password(length: int = 16) -> str:

@@ -132,6 +132,10 @@ WITHOUT_ACCOUNT = {
     "tokens.find_by_id",
     "tokens.list_all",
     "verification.count_all",
+    "webhooks.count_sealed",
+    "webhooks.forget_secrets",
+    "webhook_courier.list_waiting",
+    "webhook_courier.release_all",
 }
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
@@ -9,28 +10,53 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from restante.core import access, accounts, domains, mailboxes, permissions, removal, submission, tokens
+from restante.core import (
+    access,
+    accounts,
+    domains,
+    mailboxes,
+    permissions,
+    removal,
+    submission,
+    tokens,
+    webhook_calls,
+    webhook_courier,
+    webhooks,
+)
 from restante.core.domains import DkimKey
+from restante.core.webhook_calls import Chosen
+from restante.core.webhooks import NewWebhook, Webhook
 from restante.errors import NotFound
-from restante.ids import AccountId, DomainId, MailboxId, TokenId
+from restante.ids import AccountId, DomainId, EventNumber, MailboxId, TokenId, new_uuid
 from restante.schema import tables
 from restante.schema.connections import WriteConn
 from tests.core.conftest import CONTENT, SUMMARY, Tenant, outgoing
 
 KEY = DkimKey("mail202611", "rsa-sha256", "sealed", "public")
 NOBODY = AccountId(999_999)
+HOOK = NewWebhook("http://hook.example/", "", ("message.*",), None, False)
+ONE = EventNumber(1)
 
 
 class Case:
     """What a call may need: the caller's own account, and things of somebody else."""
 
     def __init__(
-        self, me: AccountId, mine: Tenant, theirs: Tenant, token: TokenId, sent: submission.Submission, now: datetime
+        self,
+        me: AccountId,
+        mine: Tenant,
+        theirs: Tenant,
+        token: TokenId,
+        sent: submission.Submission,
+        hook: Webhook,
+        now: datetime,
     ) -> None:
+        self.hook = hook
         self.me, self.mine, self.theirs, self.token, self.now = me, mine, theirs, token, now
         self.submission = sent
         self.mailbox: MailboxId = theirs.mailbox.id
         self.domain: DomainId = theirs.domain.id
+        self.call = EventNumber(hook.event_number + 2)  # behind webhook.created
 
 
 Call = Callable[[WriteConn, Case], Any]
@@ -88,6 +114,13 @@ REFUSED: dict[str, Call] = {
     ),
     "tokens.remove": lambda conn, c: tokens.remove(conn, c.me, c.token, c.now),
     "permissions.revoke": lambda conn, c: permissions.revoke(conn, c.me, c.mailbox, c.domain, "view_mailbox", c.now),
+    "webhooks.change": lambda conn, c: webhooks.change(conn, c.me, c.hook.public_id, HOOK, c.now),
+    "webhooks.remove": lambda conn, c: webhooks.remove(conn, c.me, c.hook.public_id, c.now),
+    "webhooks.rotate_secret": lambda conn, c: webhooks.rotate_secret(conn, c.me, c.hook.public_id, "sealed", c.now),
+    "webhooks.get": lambda conn, c: webhooks.get(conn, c.me, c.hook.public_id),
+    "webhook_calls.ping": lambda conn, c: webhook_calls.ping(conn, c.me, c.hook.public_id, c.now),
+    "webhook_calls.call_again": lambda conn, c: webhook_calls.call_again(conn, c.me, c.hook.public_id, Chosen(), c.now),
+    "webhook_calls.get_call": lambda conn, c: webhook_calls.get_call(conn, c.me, c.hook.id, c.call),
 }
 
 # Further ways into another tenant with an own id in front.
@@ -124,6 +157,27 @@ EMPTY: dict[str, Call] = {
     "tokens.end_sessions": lambda conn, c: tokens.end_sessions(conn, c.me, c.mailbox, c.now),
     "tokens.list_page": lambda conn, c: tokens.list_page(conn, c.me, c.mailbox, "mail-api", limit=9).items,
     "permissions.list_domain_ids": lambda conn, c: permissions.list_domain_ids(conn, c.me, c.mailbox, "view_mailbox"),
+    "webhooks.find": lambda conn, c: webhooks.find(conn, c.me, tables.webhooks.c.id == c.hook.id),
+    "webhooks.find_active": lambda conn, c: webhooks.find_active(conn, c.me, c.hook.id),
+    "webhooks.list_webhooks": lambda conn, c: webhooks.list_webhooks(conn, c.me),
+    "webhooks.list_sealed": lambda conn, c: webhooks.list_sealed(conn, c.me),
+    "webhooks.replace_secrets": lambda conn, c: webhooks.replace_secrets(
+        conn, c.me, c.hook.id, ["sealed", None], ["new", None]
+    ),
+    "webhooks.remove_of_mailbox": lambda conn, c: webhooks.remove_of_mailbox(conn, c.me, [c.mailbox], c.now),
+    "webhook_calls.list_calls": lambda conn, c: webhook_calls.list_calls(conn, c.me, c.hook.id, None, ONE, 9),
+    "webhook_calls.list_attempts": lambda conn, c: webhook_calls.list_attempts(conn, c.me, c.hook.id, c.call, 9),
+    "webhook_calls.prune": lambda conn, c: webhook_calls.prune(conn, c.me, c.now, 9),
+    "webhook_courier.claim": lambda conn, c: webhook_courier.claim(
+        conn, c.me, c.hook.id, "x", timedelta(hours=1), c.now
+    ),
+    "webhook_courier.release": lambda conn, c: webhook_courier.release(conn, c.me, c.hook.id, "x", EventNumber(99)),
+    "webhook_courier.survey": lambda conn, c: (
+        webhook_courier.survey(conn, c.me, c.hook.id, ONE, frozenset(), 9, c.now).webhook
+    ),
+    "webhook_courier.open_calls": lambda conn, c: webhook_courier.open_calls(
+        conn, c.me, c.hook.id, c.hook.event_number, [c.call], c.call, c.now
+    ),
     "permissions.has": lambda conn, c: permissions.has(conn, c.me, c.mailbox, c.domain, "view_mailbox"),
 }
 
@@ -139,6 +193,7 @@ NO_ACCOUNT: dict[str, Call] = {
     ),
     "domains.add": lambda conn, c: domains.add(conn, NOBODY, "new.example", c.now),
     "tokens.create": lambda conn, c: tokens.create(conn, NOBODY, "mail-api", "admin", "x", c.now),
+    "webhooks.create": lambda conn, c: webhooks.create(conn, NOBODY, new_uuid(), HOOK, "sealed", c.now),
 }
 
 # Checked by name in the tests of their own: they list the caller's things alone.
@@ -148,6 +203,10 @@ OWN_LISTS = {
     "submission.accept",
     "submission.enqueue_transfer",
     "submission.record_rejected",
+    "webhook_calls.insert",
+    "webhook_calls.prune_log",
+    "webhook_calls.purge",
+    "webhook_courier.record",
 }
 
 
@@ -161,12 +220,15 @@ def case(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> Case:
     token, _ = tokens.create(conn, blue.account.id, "mail-api", "user", "x", now, blue.mailbox.id)
     new = outgoing(blue.mailbox.address, access.of_mailbox(blue.mailbox))
     sent = submission.accept(conn, blue.account.id, new, CONTENT, SUMMARY, now)
-    return Case(red.account.id, red, blue, token.id, sent, now)
+    of_mailbox = replace(HOOK, mailbox_id=blue.mailbox.id)
+    hook = webhooks.create(conn, blue.account.id, new_uuid(), of_mailbox, "sealed", now)
+    webhook_calls.ping(conn, blue.account.id, hook.public_id, now)
+    return Case(red.account.id, red, blue, token.id, sent, hook, now)
 
 
 def _snapshot(conn: WriteConn) -> dict[str, list[Any]]:
     names = ["accounts", "domains", "dkim_keys", "mailboxes", "addresses", "tokens", "permissions", "events"]
-    names += ["submissions", "transfers", "contents", "messages", "jobs"]
+    names += ["submissions", "transfers", "contents", "messages", "jobs", "webhooks", "webhook_calls"]
     return {
         name: sorted(map(tuple, conn.execute(select(tables.metadata.tables[name])).all()), key=repr) for name in names
     }
@@ -195,7 +257,9 @@ def test_no_such_account(conn: WriteConn, case: Case, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [accounts, domains, mailboxes, tokens, permissions, removal], ids=lambda m: m.__name__
+    "module",
+    [accounts, domains, mailboxes, tokens, permissions, removal, webhooks, webhook_calls, webhook_courier],
+    ids=lambda m: m.__name__,
 )
 def test_every_function_is_in_the_matrix(module: ModuleType) -> None:
     short = module.__name__.rpartition(".")[2]

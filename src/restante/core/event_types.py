@@ -230,6 +230,35 @@ class Transfer(_Body, kw_only=True):
     status: str
 
 
+class Webhook(_Body):
+    """A place that is called when something happens, by its id."""
+
+    webhook: str
+
+
+class WebhookAt(_Body):
+    """A webhook and its URL; ``status``: active, disabled or broken."""
+
+    webhook: str
+    url: str
+    status: str
+
+
+class WebhookBroken(_Body):
+    """A webhook is called no more: it answered nothing good for days (``failing``), or 410 (``gone``)."""
+
+    webhook: str
+    url: str
+    reason: str
+
+
+class WebhookCallDead(_Body):
+    """A call was tried for more than a day in vain; ``event``: the number of what it was to tell."""
+
+    webhook: str
+    event: int
+
+
 class Empty(_Body):
     """Nothing more to say: the type and the mailbox tell all."""
 
@@ -283,6 +312,13 @@ TYPES: dict[str, EventType] = {
     "transfer.bounced": EventType(1, Transfer),
     "transfer.deferred": EventType(1, Transfer),
     "transfer.delivered": EventType(1, Transfer),
+    "webhook.broken": EventType(1, WebhookBroken),
+    "webhook.call_dead": EventType(1, WebhookCallDead),
+    "webhook.created": EventType(1, WebhookAt),
+    "webhook.removed": EventType(1, Webhook),
+    "webhook.secret_rotated": EventType(1, Webhook),
+    "webhook.tested": EventType(1, Webhook),
+    "webhook.updated": EventType(1, WebhookAt),
 }
 """Type name -> its present version and body."""
 

@@ -200,10 +200,12 @@ def bounds(conn: ReadConn, account_id: AccountId) -> tuple[EventNumber, EventNum
     return EventNumber(row[0]), EventNumber(row[1])
 
 
-def prune(conn: WriteConn, account_id: AccountId, before: datetime, keep: int, limit: int) -> int:
+def prune(
+    conn: WriteConn, account_id: AccountId, before: datetime, keep: int, limit: int, *, up_to: int | None = None
+) -> int:
     """Delete up to ``limit`` of the oldest events that are from before ``before`` or not among the ``keep`` newest.
 
-    Returns how many went; readers behind them are told.
+    None behind number ``up_to``. Returns how many went; readers behind them are told.
     """
     newest, pruned = bounds(conn, account_id)
     oldest = conn.execute(
@@ -214,7 +216,8 @@ def prune(conn: WriteConn, account_id: AccountId, before: datetime, keep: int, l
     moment = clock.to_micros(before)
     last = pruned
     for row in oldest:
-        if row.created_at >= moment and row.number > newest - keep:
+        is_wanted = row.created_at >= moment and row.number > newest - keep
+        if is_wanted or (up_to is not None and row.number > up_to):
             break
         last = row.number
     if last == pruned:

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, func, insert, select, update
 
 from restante import clock, ids
-from restante.core import events, folders
+from restante.core import events, folders, webhooks
 from restante.core.messages import Page
 from restante.errors import Conflict, Invalid, LimitExceeded, NotFound
 from restante.ids import AccountId, DomainId, MailboxId
@@ -411,6 +411,7 @@ def _retire(conn: WriteConn, account_id: AccountId, chosen: ColumnElement[bool],
     conn.execute(catching.values(catch_all_mailbox_id=None))
     gone = {"status": "removed", "address": None, "domain_id": None, "password_hash": None}
     conn.execute(update(tables.mailboxes).where(*mine).values(**gone))
+    webhooks.remove_of_mailbox(conn, account_id, [MailboxId(fact.mailbox_id) for fact in facts if fact.mailbox_id], now)
     events.record_all(conn, account_id, facts, now=now)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, literal, select, update
 
-from restante.core import accounts, domains, events, messages, statistics, submission
+from restante.core import accounts, domains, events, messages, statistics, submission, webhook_calls, webhooks
 from restante.ids import AccountId, DomainId, MailboxId, MessageId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
@@ -27,6 +27,8 @@ def remove_account(conn: WriteConn, account_id: AccountId, now: datetime) -> Non
     for domain in domains.list_domains(conn, account_id):
         domains.remove(conn, account_id, domain.id, now, force=True)
     conn.execute(delete(tables.tokens).where(tables.tokens.c.account_id == account_id))
+    for webhook in webhooks.list_webhooks(conn, account_id):
+        webhooks.remove(conn, account_id, webhook.public_id, now)
     events.record(conn, account_id, "account.removed", {"name": account.name}, now=now)
     conn.execute(update(tables.accounts).where(_A.id == account_id).values(status="removed", name=None))
 
@@ -98,7 +100,7 @@ def purge_account(conn: WriteConn, account_id: AccountId, limit: int, now: datet
         if conn.execute(select(table.c.id).where(table.c.account_id == account_id).limit(1)).first() is not None:
             return False
     conn.execute(delete(tables.idempotency_keys).where(tables.idempotency_keys.c.account_id == account_id))
-    if statistics.purge(conn, account_id, limit):
+    if statistics.purge(conn, account_id, limit) or webhook_calls.purge(conn, account_id, limit, now):
         return True
     e = tables.events.c
     first = conn.execute(select(func.min(e.number)).where(e.account_id == account_id)).scalar_one()

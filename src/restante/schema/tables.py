@@ -459,6 +459,65 @@ inbound_cursors = Table(  # up to which event the mail that came in is counted
     Column("event_number", BigInteger, nullable=False),
 )
 
+webhooks = Table(  # places that are called when something happens
+    "webhooks",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("public_id", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("types", Text, nullable=False),  # patterns, separated by spaces
+    Column("mailbox_id", BigInteger),  # null: whatever the event is about
+    Column("is_ordered", SmallInteger, nullable=False),
+    Column("secret", Text, nullable=False),  # sealed
+    Column("previous_secret", Text),  # sealed; signs too until previous_until
+    Column("previous_until", BigInteger),
+    Column("status", Text, nullable=False),  # active | disabled | broken | removed (its calls are being deleted)
+    Column("event_number", BigInteger, nullable=False),  # up to here events have become calls
+    Column("failures", Integer, nullable=False, default=0),  # since the last success
+    Column("failing_since", BigInteger),
+    Column("retry_at", BigInteger),  # not called before then, and then once
+    Column("lease_owner", Text),
+    Column("lease_until", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("account_id", "public_id"),
+    sqlite_autoincrement=True,
+)
+
+webhook_calls = Table(  # one event for one webhook
+    "webhook_calls",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("webhook_id", BigInteger, primary_key=True),
+    Column("event_number", BigInteger, primary_key=True),
+    Column("status", Text, nullable=False),  # pending | delivered | dead
+    Column("attempts", Integer, nullable=False, default=0),  # in all
+    Column("tries", Integer, nullable=False, default=0),  # since it was created or called again
+    Column("tried_since", BigInteger),  # the first of those
+    Column("next_attempt_at", BigInteger),  # null: final
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Index(None, "account_id", "webhook_id", "status", "event_number", "next_attempt_at"),
+    sqlite_with_rowid=False,
+)
+
+webhook_attempts = Table(  # what each try of a call came to
+    "webhook_attempts",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("webhook_id", BigInteger, primary_key=True),
+    Column("event_number", BigInteger, primary_key=True),
+    Column("attempt", Integer, primary_key=True),  # 1, 2 ...
+    Column("attempted_at", BigInteger, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("status", Integer),  # HTTP's; null: no answer
+    Column("error", Text),  # why there was none
+    Column("answer", Text, nullable=False),  # its first KiB
+    sqlite_with_rowid=False,
+)
+
 index_queue = Table(  # messages whose place in the search index is to be made anew (or taken out: no such row any more)
     "index_queue",
     metadata,

@@ -1,4 +1,4 @@
-"""The parts of a running server around one runtime: indexer, worker, SMTP, HTTP, control socket."""
+"""The parts of a running server around one runtime: indexer, worker, courier, SMTP, HTTP, control socket."""
 
 import asyncio
 import contextlib
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restante.jobs.handlers import HANDLERS, PERIODIC
+from restante.jobs.webhooks import Courier
 from restante.jobs.worker import Worker
 from restante.net import certificates
 from restante.runtime import Runtime
@@ -45,6 +46,7 @@ async def start(
         stack.push_async_callback(index.close)
         worker = asyncio.create_task(Worker(rt, HANDLERS, PERIODIC).run())
         stack.push_async_callback(_cancel, worker)
+        stack.push_async_callback(_cancel, asyncio.create_task(Courier(rt).run()))
         stack.push_async_callback(_cancel, asyncio.create_task(descriptors.watch()))
         largest = rt.config.smtp.limits.max_message_bytes + control.ENVELOPE
         commands = control.ControlServer(rt, OPERATIONS, rt.config.data_dir, largest)

@@ -11,13 +11,12 @@ from typing import NamedTuple
 from uuid import UUID
 
 from restante.api.mail_api import auth, mail_shapes, paging, shapes
-from restante.core import idempotency, submission
+from restante.core import submission
 from restante.core.access import Principal
-from restante.core.idempotency import Once
 from restante.core.messages import Page
 from restante.core.submission import Query, Recipient, Submission
 from restante.errors import Invalid, NotFound, SendFailed
-from restante.http import schemas
+from restante.http import idempotency, schemas
 from restante.http.answers import Answer
 from restante.http.calls import Call
 from restante.http.problems import Refused
@@ -34,7 +33,6 @@ MAX_TEXT_BYTES = 5 * 1024 * 1024
 MAX_ATTACHED_BYTES = 25 * 1024 * 1024
 OFF_LOOP_BYTES = 64 * 1024  # larger bodies are read in a thread
 _PIECE = 1024 * 1024  # of base64 decoded at one go, so that a thread gives others their turn; divides by 4
-_KEY = re.compile(rf"[!-~]{{1,{idempotency.MAX_KEY_CHARS}}}")
 _SPACE = re.compile(r"[\r\n\t ]+")
 
 
@@ -64,7 +62,7 @@ async def send(call: Call) -> Answer:
         outgoing = read_request(data)
     else:
         outgoing = await asyncio.get_running_loop().run_in_executor(call.rt.pool, read_request, data)
-    once = _once(call, caller.principal, outgoing)
+    once = idempotency.read(call, caller.principal, auth.DIALECT, "send", outgoing.request_hash)
     return await accepted(service.send(call.rt, caller.principal, outgoing.draft, outgoing.bcc, once=once))
 
 
@@ -256,16 +254,6 @@ def decode_base64(text: str) -> bytes:
 def _guessed(filename: str) -> str:
     kind, encoding = mimetypes.guess_type(filename)
     return kind if kind and not encoding else "application/octet-stream"
-
-
-def _once(call: Call, principal: Principal, outgoing: Outgoing) -> Once | None:
-    key = call.header(b"idempotency-key")
-    if key is None:
-        return None
-    if not _KEY.fullmatch(key):
-        reason = f"1 to {idempotency.MAX_KEY_CHARS} visible ASCII characters."
-        raise Refused(schemas.refusal([("Idempotency-Key", reason)]))
-    return Once(principal.account_id, f"{auth.DIALECT}/{principal.token_id}/send", key, outgoing.request_hash)
 
 
 def _query(principal: Principal, asked: mail_shapes.SentQuery) -> Query:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import restante
-from restante.api.native import errors, explain, shapes, waiting
+from restante.api.native import errors, explain, shapes, waiting, webhooks
 from restante.api.native.events import Events
 from restante.http import schemas
 from restante.http.dialects import Dialect
@@ -24,7 +24,9 @@ their `code`. `RateLimit` tells what is left of the minute, `Retry-After` of a 4
 **Events.** Everything that happens is an event in its account's log, numbered without gaps; the number is the cursor.
 `GET /restante/v1/events?after=CURSOR` gives a page, the same with `Accept: text/event-stream` stays open and tells what
 happens from now on; a client that comes back with `Last-Event-ID` misses nothing. Events are kept for a time that the
-operator sets; a cursor from before it is refused with 410 `events_pruned`."""
+operator sets; a cursor from before it is refused with 410 `events_pruned`.
+
+**Webhooks.** The same events, posted to URLs of the account as Standard Webhooks has it, at least once."""
 
 _REFUSED = {
     401: ("no_token, invalid_token, token_expired", errors.ProblemDetails),
@@ -57,6 +59,7 @@ def build(live: Live) -> Dialect:
         "GET", PREFIX + "/messages/{id}/explain", explain.explain, tag="Messages", answer=explain.Explained,
         errors={**_REFUSED, 404: ("message_not_found", errors.ProblemDetails)},
     )  # fmt: skip
+    _add_webhooks(router)
     return Dialect(
         name=NATIVE,
         router=router,
@@ -65,6 +68,47 @@ def build(live: Live) -> Dialect:
         describe=lambda servers: describe(router, servers),
         max_body_bytes=MAX_BODY_BYTES,
     )
+
+
+def _add_webhooks(router: IndexedRouter) -> None:
+    place, tag = PREFIX + "/webhooks", "Webhooks"
+    absent = {**_REFUSED, 404: ("webhook_not_found", errors.ProblemDetails)}
+    told = {**absent, **_WRONG, 400: ("invalid_json", errors.ProblemDetails)}
+    once = {409: ("webhook_not_active, idempotency_conflict", errors.ProblemDetails)}
+    router.add(
+        "GET", place, webhooks.list_webhooks, tag=tag, answer=webhooks.WebhookList, errors=_REFUSED,
+    )  # fmt: skip
+    router.add(
+        "POST", place, webhooks.create, tag=tag, body=webhooks.NewWebhookItem, answer=webhooks.WebhookSecret,
+        status=201, errors={**told, 409: ("idempotency_conflict", errors.ProblemDetails)},
+    )  # fmt: skip
+    place += "/{id}"
+    router.add("GET", place, webhooks.get, tag=tag, answer=webhooks.WebhookItem, errors=absent)
+    router.add(
+        "PATCH", place, webhooks.change, tag=tag, body=webhooks.WebhookChange, answer=webhooks.WebhookItem,
+        errors={**told, 409: ("webhook_secret_lost", errors.ProblemDetails)},
+    )  # fmt: skip
+    router.add("DELETE", place, webhooks.remove, tag=tag, answer=webhooks.Removed, errors=absent)
+    router.add(
+        "POST", place + "/rotate-secret", webhooks.rotate_secret, tag=tag, answer=webhooks.WebhookSecret,
+        errors={**absent, 409: ("idempotency_conflict", errors.ProblemDetails)},
+    )  # fmt: skip
+    router.add(
+        "POST", place + "/test", webhooks.ping, tag=tag, answer=webhooks.Tested, status=202,
+        errors={**absent, **once},
+    )  # fmt: skip
+    router.add(
+        "POST", place + "/redeliver", webhooks.redeliver, tag=tag, body=webhooks.Again, answer=webhooks.Redelivered,
+        status=202, errors={**told, **once, 410: ("events_pruned", errors.ProblemDetails)},
+    )  # fmt: skip
+    router.add(
+        "GET", place + "/calls", webhooks.list_calls, tag=tag, query=webhooks.CallQuery, answer=webhooks.CallList,
+        errors={**absent, **_WRONG},
+    )  # fmt: skip
+    router.add(
+        "GET", place + "/calls/{call}", webhooks.get_call, tag=tag, answer=webhooks.CallDetails,
+        errors={**_REFUSED, 404: ("webhook_not_found, call_not_found", errors.ProblemDetails)},
+    )  # fmt: skip
 
 
 def describe(router: IndexedRouter, servers: list[dict[str, str]]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from restante.errors import Conflict
 from restante.runtime import Runtime
 from restante.services import backup, verification
 from restante.services import domains as domain_service
+from restante.services import webhooks as webhook_service
 
 Json = dict[str, Any]
 
@@ -37,8 +38,8 @@ async def secret_rotate(rt: Runtime) -> Json:
     except Conflict:
         if len(rt.vault.key_ids) < 2:
             raise
-        return {"key_id": rt.vault.key_id, "resealed": await domain_service.reseal_keys(rt)}
-    resealed = await domain_service.reseal_keys(rt)
+        return {"key_id": rt.vault.key_id, "resealed": await _reseal(rt)}
+    resealed = await _reseal(rt)
     rt.vault.forget_older()
     return {"key_id": key_id, "resealed": resealed}
 
@@ -46,6 +47,10 @@ async def secret_rotate(rt: Runtime) -> Json:
 async def secret_reset(rt: Runtime) -> Json:
     """Make new signing keys in the place of those that went with the instance secret."""
     return {"key_id": rt.vault.key_id, "new_keys": await domain_service.replace_lost_keys(rt)}
+
+
+async def _reseal(rt: Runtime) -> int:
+    return await domain_service.reseal_keys(rt) + await webhook_service.reseal_secrets(rt)
 
 
 async def status(rt: Runtime) -> Json:

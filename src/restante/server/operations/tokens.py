@@ -6,6 +6,7 @@ from typing import Any
 
 from restante.api.native import events as native_events
 from restante.api.native import waiting as native_waiting
+from restante.api.native import webhooks as native_webhooks
 from restante.core import accounts, mailboxes, tokens
 from restante.core.tokens import Token
 from restante.errors import Invalid, NotFound
@@ -14,7 +15,7 @@ from restante.runtime import Runtime
 from restante.schema.connections import ReadConn, WriteConn
 from restante.server.operations import naming
 
-SCOPES = {NATIVE: (native_events.SCOPE, native_waiting.SCOPE)}
+SCOPES = {NATIVE: (native_events.SCOPE, native_waiting.SCOPE, native_webhooks.READ, native_webhooks.WRITE)}
 """What tokens of a dialect can be held to."""
 
 Json = dict[str, Any]

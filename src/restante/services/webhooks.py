@@ -1,0 +1,132 @@
+"""Webhooks: their secrets, and one call as Standard Webhooks has it: id, time and body under an HMAC-SHA-256."""
+
+import base64
+import hashlib
+import hmac
+import random
+import time
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from restante import ids
+from restante.core import accounts, webhooks
+from restante.core.idempotency import Once
+from restante.core.webhook_courier import Due, Result
+from restante.core.webhooks import NewWebhook, Webhook
+from restante.errors import RemoteUnavailable
+from restante.ids import AccountId
+from restante.net import http
+from restante.net.http import HttpClient
+from restante.runtime import Runtime
+from restante.vault import Vault
+
+_MIN_SPREAD, _MAX_SPREAD = 0.8, 1.2
+
+
+class Payload(msgspec.Struct):
+    """The body of a call."""
+
+    type: str
+    timestamp: str
+    data: msgspec.Raw
+    id: int
+    version: int
+    mailbox: str | None
+
+
+async def create(rt: Runtime, account_id: AccountId, new: NewWebhook, once: Once | None = None) -> tuple[Webhook, str]:
+    """Add a webhook with a new secret, which is given back in clear. Errors as of ``core.webhooks.create``, Invalid
+    ``invalid_url``.
+    """
+    http.require_url(new.url)
+    public_id = ids.new_uuid()
+    sealed = rt.vault.seal(ids.new_webhook_secret(), webhooks.secret_purpose(public_id))
+    made = await rt.db.write(webhooks.create, account_id, public_id, new, sealed, rt.clock.now(), once)
+    return made, _open(rt.vault, made, made.secret)
+
+
+async def change(rt: Runtime, account_id: AccountId, public_id: UUID, new: NewWebhook) -> Webhook:
+    """As ``core.webhooks.change``; Invalid ``invalid_url``."""
+    http.require_url(new.url)
+    return await rt.db.write(webhooks.change, account_id, public_id, new, rt.clock.now())
+
+
+async def rotate_secret(
+    rt: Runtime, account_id: AccountId, public_id: UUID, once: Once | None = None
+) -> tuple[Webhook, str]:
+    """Sign with a new secret, which is given back in clear. Errors as of ``core.webhooks.rotate_secret``."""
+    sealed = rt.vault.seal(ids.new_webhook_secret(), webhooks.secret_purpose(public_id))
+    changed = await rt.db.write(webhooks.rotate_secret, account_id, public_id, sealed, rt.clock.now(), once)
+    return changed, _open(rt.vault, changed, changed.secret)
+
+
+async def reseal_secrets(rt: Runtime) -> int:
+    """Seal every webhook's secrets with the vault's newest key, one transaction each; returns how many changed."""
+    changed = 0
+    for account in await rt.db.read(accounts.list_accounts):
+        for webhook_id, public_id, *sealed in await rt.db.read(webhooks.list_sealed, account.id):
+            purpose = webhooks.secret_purpose(public_id)
+            new = [None if one is None else rt.vault.reseal(one, purpose) for one in sealed]
+            if new != sealed:
+                changed += await rt.db.write(webhooks.replace_secrets, account.id, webhook_id, sealed, new)
+    return changed
+
+
+class Caller:
+    """Makes the calls of one webhook as its row is now."""
+
+    def __init__(self, rt: Runtime, client: HttpClient, webhook: Webhook) -> None:
+        self._rt, self._client, self.webhook = rt, client, webhook
+        secrets = [webhook.secret]
+        until = webhook.previous_until
+        if webhook.previous_secret is not None and until is not None and until > rt.clock.now():
+            secrets.append(webhook.previous_secret)
+        opened = [_open(rt.vault, webhook, sealed) for sealed in secrets]
+        self._keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in opened]
+
+    async def call(self, due: Due) -> Result:
+        """Make one call. Whatever goes wrong on the other side is its result."""
+        now = self._rt.clock.now()
+        spread = random.uniform(_MIN_SPREAD, _MAX_SPREAD)  # noqa: S311 - spreads retries, keeps no secret
+        if due.body is None:
+            return Result(due.number, due.attempt, now, 0, None, "events_pruned", "", spread)
+        body = _payload(due)
+        began = time.monotonic()
+        status, error, answer = None, None, ""
+        try:
+            got = await self._client.post(self.webhook.url, body, self.headers(due, body, now))
+            status, answer = got.status, got.body.decode("utf-8", "replace").replace("\0", "\ufffd")
+        except RemoteUnavailable as failure:
+            error = failure.code
+        took = int((time.monotonic() - began) * 1000)
+        return Result(due.number, due.attempt, now, took, status, error, answer, spread)
+
+    def headers(self, due: Due, body: bytes, now: datetime) -> dict[str, str]:
+        """Those of Standard Webhooks; the id is the call's at every attempt."""
+        message_id = f"msg_{self.webhook.public_id.hex}_{due.number}"
+        stamp = str(int(now.timestamp()))
+        signed = f"{message_id}.{stamp}.".encode() + body
+        signatures = [base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in self._keys]
+        return {
+            "content-type": "application/json",
+            "webhook-id": message_id,
+            "webhook-timestamp": stamp,
+            "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+        }
+
+
+def _payload(due: Due) -> bytes:
+    assert due.type is not None
+    assert due.version is not None
+    assert due.created_at is not None
+    assert due.body is not None
+    at = due.created_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return msgspec.json.encode(
+        Payload(due.type, at, msgspec.Raw(due.body.encode()), int(due.number), due.version, due.mailbox)
+    )
+
+
+def _open(vault: Vault, webhook: Webhook, sealed: str) -> str:
+    return vault.open_text(sealed, webhooks.secret_purpose(webhook.public_id))
