@@ -45,6 +45,6 @@ class Cli:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server_on_engine: None) -> Cli:
     monkeypatch.chdir(tmp_path)
     return Cli(tmp_path / "data")

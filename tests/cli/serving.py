@@ -23,8 +23,9 @@ class Server:
 
 
 def environment(data_dir: Path) -> dict[str, str]:
-    """Free ports, that data directory, and `restante` on the path."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("RESTANTE_")}
+    """Free ports, that data directory, the engine of the run, and `restante` on the path."""
+    engine = "RESTANTE_STORAGE_DATABASE"
+    kept = {name: value for name, value in os.environ.items() if name == engine or not name.startswith("RESTANTE_")}
     ports = {f"RESTANTE_{name}_LISTEN": "127.0.0.1:0" for name in ("HTTP", "SMTP", "SUBMISSION")}
     here = Path(sys.executable).parent
     return {**kept, **ports, "RESTANTE_DATA_DIR": str(data_dir), "PATH": f"{here}:{kept.get('PATH', '')}"}

@@ -47,7 +47,7 @@ def test_the_first_run_is_explained_in_lines_that_work(cli: Cli) -> None:
     assert cli.json("verify")["ok"] is True
 
 
-def test_commands_go_through_the_server(cli: Cli, tmp_path: Path) -> None:
+def test_commands_go_through_the_server(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(cli.data_dir, "--json") as server:
         ready: dict[str, Any] = json.loads(server.lines[0])
         assert ready["first_run"]["mailbox"] == "admin@example.test"
@@ -67,6 +67,7 @@ def test_commands_go_through_the_server(cli: Cli, tmp_path: Path) -> None:
         assert second.code == 4
         assert "a server is already running" in second.err
     assert not (cli.data_dir / "control.sock").exists()
+    monkeypatch.delenv("RESTANTE_STORAGE_DATABASE", raising=False)  # a backup of either engine makes an SQLite store
     restored = Cli(tmp_path / "restored")
     assert restored.json("restore", "copy.tar.zst")["secret"] is False
     assert restored.json("verify")["messages"] == 60

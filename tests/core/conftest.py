@@ -18,6 +18,7 @@ from restante.core.mailboxes import Mailbox
 from restante.core.submission import NewRecipient, NewSubmission
 from restante.schema.connections import WriteConn
 from restante.storage import sqlite, upgrades
+from restante.storage.postgres import connection
 
 SUMMARY = Summary(
     subject="s",
@@ -62,8 +63,14 @@ def now() -> datetime:
 
 
 @pytest.fixture
-def conn(tmp_path: Path) -> Iterator[WriteConn]:
+def conn(tmp_path: Path, database_url: str) -> Iterator[WriteConn]:
     """A connection inside one write transaction, which is never committed."""
+    if database_url:
+        server = connection.open_engine(database_url, connection.WRITING).connect()
+        connection.raw_of(server).execute("BEGIN ISOLATION LEVEL SERIALIZABLE")
+        yield WriteConn(server)
+        connection.close(server)
+        return
     opened = sqlite.open_writer(tmp_path / sqlite.MAIN)
     raw = sqlite.raw(opened)
     raw.execute("BEGIN IMMEDIATE")

@@ -29,12 +29,13 @@ def end(server: Server, victim: str, rng: random.Random, ledger: harness.Ledger)
             os.kill(server.pid_of("restante.storage.writer"), signal.SIGKILL)
             assert server.await_end() != 0
         case _:
-            os.kill(server.pid_of("restante.storage.indexer"), signal.SIGKILL)
+            os.kill(server.pid_of(".indexer"), signal.SIGKILL)
             harness.await_acknowledged(ledger, len(ledger.acknowledged) + 100)  # mail is taken on meanwhile
             assert server.stop() == 0
 
 
 @pytest.mark.timeout(60 + 10 * ROUNDS)
+@pytest.mark.usefixtures("server_on_engine")
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_nothing_acknowledged_is_lost(tmp_path: Path, victim: str) -> None:
     data_dir = tmp_path / "data"

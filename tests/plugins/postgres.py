@@ -13,11 +13,39 @@ from tools import postgres
 from tools.postgres import Cluster
 
 ENGINES = ("sqlite", "postgres")
+ON_POSTGRES = (
+    "tests/api",
+    "tests/cli",
+    "tests/core",
+    "tests/crash/test_kill.py",
+    "tests/jobs",
+    "tests/services",
+    "tests/smtp",
+    "tests/storage/test_database.py",
+)
+"""What stands on a database. Formats, grammars and the network are the same on every engine and run once."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``--engine postgres`` runs what stands on a database on PostgreSQL."""
     parser.addoption("--engine", choices=ENGINES, default="sqlite", help="where rows live: sqlite or postgres")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL leave out what has no database under it, and what is about SQLite's files (mark ``sqlite``)."""
+    if config.getoption("--engine") == "sqlite":
+        return
+    chosen = [item for item in items if item.nodeid.startswith(ON_POSTGRES) and not item.get_closest_marker("sqlite")]
+    kept = set(chosen)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = chosen
+
+
+@pytest.fixture
+def server_on_engine(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers and commands that a test starts as processes keep their rows where ``--engine`` says."""
+    if database_url:
+        monkeypatch.setenv("RESTANTE_STORAGE_DATABASE", database_url)
 
 
 @pytest.fixture

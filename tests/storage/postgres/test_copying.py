@@ -82,6 +82,7 @@ async def test_a_copy_of_postgresql_opens_as_sqlite(tmp_path: Path, postgres_url
     _copy(Place(tmp_path / "old", postgres_url), tmp_path / "new" / "restante.db")
     async with make_runtime(tmp_path / "new", "") as rt:
         assert await rt.db.read(_everything) == before
+        assert await rt.db.read(_queued) == 6, "all messages are indexed anew"
 
 
 async def test_a_database_with_data_is_left_alone(tmp_path: Path, postgres_url: str, empty_url: str) -> None:

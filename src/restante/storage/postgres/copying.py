@@ -21,6 +21,7 @@ from restante.storage.postgres.connection import Raw
 
 BATCH_ROWS = 500
 COPIED = [table for table in tables.metadata.sorted_tables if table is not tables.index_queue]  # the index is made anew
+QUEUE_ALL = "INSERT INTO index_queue (account_id, message_id) SELECT account_id, id FROM messages ORDER BY id"
 UNHURRIED = (
     *connection.EVERY,
     "SET idle_in_transaction_session_timeout = 0",
@@ -81,6 +82,8 @@ class Copy:
                 assert row is not None
                 file.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
                 file.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table.name, row[0]))
+
+        file.execute(QUEUE_ALL)
 
     def step(self, rows: int) -> tuple[int, int]:
         """Copy at least ``rows`` rows; returns (done, in all), equal when the copy is whole and closed.
@@ -155,7 +158,7 @@ def load(source: Path, url: str) -> None:
             raw.execute("DELETE FROM meta")
             for table in COPIED:
                 _load_table(sqlite.raw(file), raw, table)
-            raw.execute("INSERT INTO index_queue (account_id, message_id) SELECT account_id, id FROM messages")
+            raw.execute(QUEUE_ALL)
     finally:
         file.close()
         connection.close(conn)
