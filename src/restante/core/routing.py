@@ -56,7 +56,10 @@ _BY_ADDRESS = Prepared(
     .select_from(
         tables.domains.join(tables.accounts, _T.id == _D.account_id)
         .outerjoin(tables.addresses, _A.address.in_((bindparam("exact"), bindparam("base"))))
-        .outerjoin(tables.mailboxes, (_M.id == _A.mailbox_id) & (_M.account_id == _D.account_id))
+        .outerjoin(
+            tables.mailboxes,
+            (_M.id == _A.mailbox_id) & (_M.account_id == _A.account_id) & (_M.account_id == _D.account_id),
+        )
     )
     .where(_D.name == bindparam("domain"))
 )
