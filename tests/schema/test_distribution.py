@@ -47,6 +47,7 @@ UPKEEP = {
     "ix_idempotency_keys_created_at",  # for background work over all accounts
     "uq_submissions_public_id",  # for the operator, who asks without an account
     "ix_submissions_source",
+    "ix_submissions_queue_id",
     "ix_transfers_address",
 }
 
