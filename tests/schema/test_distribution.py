@@ -48,6 +48,7 @@ UPKEEP = {
     "uq_submissions_public_id",  # for the operator, who asks without an account
     "ix_submissions_source",
     "ix_submissions_queue_id",
+    "ix_submissions_status",
     "ix_transfers_address",
 }
 
