@@ -249,7 +249,8 @@ class _Lane:
             task.add_done_callback(self._called)
 
     async def _call(self, caller: Caller, due: Due) -> None:
-        self._results.append(await caller.call(due))
+        result = await caller.call(due)
+        self._results.append(result)  # to the list that is there now: a flush may have replaced it meanwhile
 
     def _called(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task)
