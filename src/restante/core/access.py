@@ -15,7 +15,7 @@ from restante.errors import Forbidden, NotFound, Unauthenticated
 from restante.ids import AccountId, DomainId, MailboxId, TokenId
 from restante.mail import address as addresses
 from restante.schema import tables
-from restante.schema.connections import ReadConn
+from restante.schema.connections import ReadConn, single
 from restante.schema.prepared import Prepared
 
 Kind = Literal["operator", "account", "user"]
@@ -55,6 +55,7 @@ class Sender:
     mailbox_id: MailboxId | None
 
 
+@single
 def authenticate_token(conn: ReadConn, dialect: str, plain: str, now: datetime) -> tuple[Principal, tokens.Token]:
     """Who presents a dialect's token.
 

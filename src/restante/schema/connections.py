@@ -18,6 +18,17 @@ def scanning(fn: F) -> F:
     return fn
 
 
+def single(fn: F) -> F:
+    """Mark a reading function that runs one statement: an engine may leave out the transaction around it."""
+    fn.__dict__["is_single"] = True
+    return fn
+
+
+def is_single(fn: Callable[..., Any]) -> bool:
+    """Whether ``fn`` was marked with ``single``."""
+    return bool(getattr(fn, "is_single", False))
+
+
 def is_scanning(fn: Callable[..., Any]) -> bool:
     """Whether ``fn`` was marked with ``scanning``."""
     return bool(getattr(fn, "is_scanning", False))

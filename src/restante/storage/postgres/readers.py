@@ -1,7 +1,7 @@
 """The reading half on PostgreSQL: read-only transactions on connections of their own, off the event loop.
 
 A thread takes whatever is queued, as the writer does, and runs it in one transaction: a journey to the server for BEGIN
-and one for ROLLBACK, and one wake-up of the event loop, are shared by all that came at the same time.
+and one wake-up of the event loop are shared by all that came at the same time; ROLLBACK follows the answers.
 """
 
 import asyncio
@@ -11,10 +11,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import psycopg
 from sqlalchemy import Connection
 
 from restante.errors import RestanteError, Unavailable
-from restante.schema.connections import is_scanning
+from restante.schema.connections import is_scanning, is_single
 from restante.storage.database import Timed
 from restante.storage.postgres import connection
 
@@ -86,6 +87,7 @@ class _Reader:
     ) -> None:
         self._connect, self._waiting, self._most = connect, waiting, most
         self._conn: Connection | None = None
+        self._is_open = False  # a transaction, whose end nobody has to wait for
 
     def work(self) -> None:
         """Run groups until told to end."""
@@ -97,6 +99,7 @@ class _Reader:
             for loop, answers in by_loop.items():
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(_answer, answers)
+            self._end()
         self._close()
 
     def _next(self) -> list[_Call] | None:
@@ -133,23 +136,35 @@ class _Reader:
 
     def _transaction(self, calls: list[_Call], outcomes: list[tuple[Any, BaseException | None]]) -> None:
         """Run ``calls`` in one transaction, up to the first whose error ends it. Raises _Broken, Unavailable."""
+        self._end()
         conn = self._conn = self._conn or self._connect()
         raw = connection.raw_of(conn)
         try:
-            raw.execute("BEGIN")
+            if len(calls) > 1 or not is_single(calls[0].fn):
+                raw.execute("BEGIN")
+                self._is_open = True
             for call in calls:
                 outcome = _one(conn, call)
                 outcomes.append(outcome)
                 if raw.pgconn.transaction_status == connection.FAILED:
                     break
-            raw.execute("ROLLBACK")
         except Exception as error:
             if not raw.closed:
                 raise
             raise _Broken from error
 
+    def _end(self) -> None:
+        """End the transaction, after its answers are out: they do not depend on it."""
+        if self._is_open and self._conn is not None:
+            self._is_open = False
+            try:
+                connection.raw_of(self._conn).execute("ROLLBACK")
+            except psycopg.Error:
+                self._close()
+
     def _close(self) -> None:
         conn, self._conn = self._conn, None
+        self._is_open = False
         if conn is not None:
             connection.close(conn)
 
