@@ -130,11 +130,12 @@ async def test_what_comes_back_while_results_are_written_counts(
     write, call = near.db.write, Caller.call
 
     async def slow_write(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        done = await write(fn, *args, **kwargs)
         if fn is webhook_courier.record:
             is_written.set()
             for _ in range(10):
                 await asyncio.sleep(0)  # the others come back here
-        return await write(fn, *args, **kwargs)
+        return done
 
     async def slow_call(caller: Caller, due: Due) -> Result:
         result = await call(caller, due)
