@@ -146,6 +146,11 @@ RUN = [
     ("token list", ""),
     ("token revoke", "1"),
     ("events", ""),
+    ("webhook add", "https://app.example/in --type message.received"),
+    ("webhook list", ""),
+    ("webhook calls", "{hook}"),
+    ("webhook redeliver", "{hook} --dead"),
+    ("webhook remove", "{hook}"),
     ("import", "a.eml --mailbox alice@example.test"),
     ("message list", "alice@example.test"),
     ("message show", "alice@example.test 1"),
@@ -177,6 +182,7 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
     for command, arguments in RUN:
         sent = printed.get("send", {}).get("queue_id", "")
         given = arguments.replace("--account workshop2", "--account default").replace("{sent}", sent)
+        given = given.replace("{hook}", printed.get("webhook add", {}).get("id", ""))
         words = [*command.split(), *given.split(), "--json"]
         if command == "account add":
             runner.invoke(restante, ["account", "add", "default"], catch_exceptions=False)
@@ -192,6 +198,7 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
         ("alias list", "aliases"),
         ("token list", "tokens"),
         ("events", "events"),
+        ("webhook list", "webhooks"),
         ("message list", "messages"),
         ("queue list", "submissions"),
     ):

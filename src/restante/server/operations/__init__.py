@@ -15,6 +15,7 @@ from restante.server.operations import (
     submission,
     tokens,
     transport,
+    webhooks,
 )
 
 OPERATIONS: dict[str, Operation] = {
@@ -61,4 +62,9 @@ OPERATIONS: dict[str, Operation] = {
     "token.list": tokens.token_list,
     "token.revoke": tokens.token_revoke,
     "verify": instance.verify,
+    "webhook.add": webhooks.webhook_add,
+    "webhook.calls": webhooks.webhook_calls_list,
+    "webhook.list": webhooks.webhook_list,
+    "webhook.redeliver": webhooks.webhook_redeliver,
+    "webhook.remove": webhooks.webhook_remove,
 }
