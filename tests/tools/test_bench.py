@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.bench import engines, ingest, memory, postfix, reading, report, statistics
+from tools.bench import engines, ingest, memory, postfix, reading, report, statistics, webhooks
 from tools.bench.report import Options, Table, Target
 from tools.postgres import Cluster
 
@@ -66,6 +66,15 @@ def test_statistics_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (table,) = statistics.run(Options(messages=600, directory=tmp_path))
     assert len(table.rows) == len(table.targets) == 6
     assert all(float(row[2]) > 0 for row in table.rows)
+
+
+def test_webhooks_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "QUICK_BURST", 60)
+    monkeypatch.setattr(webhooks, "PACE", 20)
+    (table,) = webhooks.run(Options(seconds=0.5, directory=tmp_path))
+    assert len(table.rows) == 4
+    assert len(table.targets) == 3
+    assert all(float(row[1].replace(",", "")) > 0 for row in table.rows)
 
 
 def test_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tools.bench import engines, ingest, memory, postfix, reading, report, sending, statistics
+from tools.bench import engines, ingest, memory, postfix, reading, report, sending, statistics, webhooks
 from tools.bench.report import Options, Table
 
 Bench = Callable[[Options], list[Table]]
@@ -22,6 +22,7 @@ BENCHES: dict[str, Bench] = {
     "search": reading.run_search,
     "statistics": statistics.run,
     "memory": memory.run,
+    "webhooks": webhooks.run,
 }
 
 

@@ -1,0 +1,122 @@
+"""Webhooks: what three of them cost a burst of mail, how fast they are told, how late at a steady pace."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from tools import smtp_load
+from tools.bench.report import Options, Table, Target, say
+from tools.mailgen import Generator, Mail
+from tools.server import Server, command
+
+WEBHOOKS = 3
+BURST = 20_000  # mails
+QUICK_BURST = 2_000
+PACE = 200  # mails a second
+CONNECTIONS = 20
+DRAIN_SECONDS = 300.0
+LEAST_SHARE, LEAST_DRAIN, MOST_LAG = 0.8, 1_000, 1.0
+
+
+@contextmanager
+def sinking() -> Iterator[str]:
+    """A place to call, in a process of its own; its URL."""
+    process = subprocess.Popen([sys.executable, "-m", "tools.webhook_sink"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def run(options: Options) -> list[Table]:
+    """A burst without webhooks, the same with them, then a steady pace."""
+    base = Path(tempfile.mkdtemp(prefix="restante-bench-", dir=options.directory))
+    count = QUICK_BURST if options.seconds < 10 else BURST
+    environment = {**os.environ, "RESTANTE_EGRESS_ALLOW": "127.0.0.0/8"}
+    try:
+        with Server(base / "plain") as server:
+            _burst(server, count // 10, "warm")
+            without = _burst(server, count, "w")
+        say(f"  without webhooks {without.rate:7.0f} mails/s")
+        with sinking() as url, Server(base / "data", environment=environment) as server:
+            _burst(server, count // 10, "warm")
+            _add(base / "data", url)
+            load = _burst(server, count, "x")
+            told = _ask(url)["count"]
+            say(f"  with {WEBHOOKS} webhooks  {load.rate:7.0f} mails/s; {told} calls made meanwhile")
+            began = time.perf_counter()
+            _await(url, WEBHOOKS * load.accepted)
+            drain = (WEBHOOKS * load.accepted - told) / (time.perf_counter() - began)
+            say(f"  drained at {drain:7.0f} calls/s")
+            uvloop.run(_steady(server, min(options.seconds, 30.0)))
+            time.sleep(2.0)
+            lags = sorted(_ask(url)["lags"])
+        return [_table(count, without.rate, load.rate, drain, lags[len(lags) * 95 // 100])]
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _burst(server: Server, count: int, run: str) -> smtp_load.Load:
+    mails = Generator(1, run=run).take(count)
+    return uvloop.run(smtp_load.send(server.smtp, mails, connections=CONNECTIONS))
+
+
+async def _steady(server: Server, seconds: float) -> None:
+    """``PACE`` mails a second, ten times a second some."""
+    mails: list[Mail] = Generator(2, run="s").take(int(PACE * seconds))
+    loop = asyncio.get_running_loop()
+    began, step = loop.time(), PACE // 10
+    for number in range(0, len(mails), step):
+        await asyncio.sleep(max(0.0, began + number / PACE - loop.time()))
+        await smtp_load.send(server.smtp, mails[number : number + step], connections=4)
+
+
+def _add(data_dir: Path, url: str) -> None:
+    for _ in range(WEBHOOKS):
+        command(data_dir, "webhook", "add", url, "--type", "message.received")
+
+
+def _ask(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return json.load(answer)
+
+
+def _await(url: str, count: int) -> None:
+    end = time.monotonic() + DRAIN_SECONDS
+    while (told := _ask(url)["count"]) < count:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{told} of {count} calls were made")
+        time.sleep(0.05)
+
+
+def _table(count: int, without: float, rate: float, drain: float, lag: float) -> Table:
+    return Table(
+        title=f"Webhooks: {WEBHOOKS} of them, told of every mail",
+        columns=("", "figure"),
+        rows=[
+            ("mails/s without webhooks", f"{without:,.0f}"),
+            ("mails/s with them", f"{rate:,.0f}"),
+            ("calls/s after the burst", f"{drain:,.0f}"),
+            (f"ms from event to call, p95, at {PACE} mails/s", f"{lag * 1000:,.0f}"),
+        ],
+        targets=[
+            Target(f"at least {LEAST_SHARE} of the rate without: {rate / without:.2f}", rate >= LEAST_SHARE * without),
+            Target(f"at least {LEAST_DRAIN:,} calls/s: {drain:,.0f}", drain >= LEAST_DRAIN),
+            Target(f"p95 under {MOST_LAG:.0f} s at {PACE} mails/s: {lag * 1000:,.0f} ms", lag < MOST_LAG),
+        ],
+        note=f"A burst of {count:,} mails over {CONNECTIONS} connections; the places called answer at once.",
+    )
