@@ -169,9 +169,10 @@ async def test_a_removed_mailbox_has_no_address(rt: Runtime, owner: Native, red:
 
 async def test_the_document_tells_every_body(app: Front) -> None:
     document = (await Client(app).get("/openapi/native.json")).json()
-    assert set(document["paths"]) == {
+    paths = {
         "/restante/v1/events",
         "/restante/v1/mailboxes/{address}/wait",
         "/restante/v1/messages/{id}/explain",
     }
+    assert paths <= set(document["paths"])
     assert {kind.body.__name__ for kind in TYPES.values()} <= set(document["components"]["schemas"])
