@@ -98,6 +98,8 @@ WITHOUT_ACCOUNT = {
     "delivery.deliver",
     "delivery.deliver_encoded",
     "delivery.place",
+    # one call in a form of its own: the account stands in it
+    "submission.accept_encoded",
     "transfer.store_report",
     # for the operator, and for the standing jobs of the instance
     "contents.list_unused",

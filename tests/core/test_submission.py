@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
 
 from restante.core import access, accounts, domains, folders, jobs, mailboxes, messages, permissions, submission
 from restante.core.access import Principal
+from restante.core.idempotency import Once
 from restante.core.submission import Query
 from restante.errors import Forbidden, Invalid, NotFound
 from restante.ids import AccountId, MailboxId
@@ -97,6 +99,7 @@ def test_acceptance_writes_all_of_it(conn: WriteConn, red: Tenant, now: datetime
     sent = submission.accept(conn, red.account.id, new, CONTENT, SUMMARY, now)
     assert (sent.status, sent.queue_id, sent.recipients, sent.submitted_at) == ("submitted", new.queue_id, 3, now)
     assert sent.expires_at == now + submission.LIFETIME
+    assert submission.get(conn, red.account.id, sent.id) == sent
     rows = submission.list_recipients(conn, red.account.id, [sent.id])
     assert [(row.address, row.domain, row.status, row.next_attempt_at) for row in rows] == [
         (address, address.rpartition("@")[2], "pending", now) for address in to
@@ -116,6 +119,22 @@ def test_acceptance_writes_all_of_it(conn: WriteConn, red: Tenant, now: datetime
     ]
     facts = conn.execute(select(tables.events.c.type).order_by(tables.events.c.number)).scalars().all()
     assert facts[-2:] == ["submission.accepted", "message.stored"]
+
+
+def test_the_encoded_call_is_the_same(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    who = replace(_user(red), scopes=frozenset({"send"}))
+    new = replace(outgoing("ann@red.example", who, "a@far.example", "b@far.example"), subject="Gr\u00fc\u00dfe")
+    once = Once(red.account.id, "me", "key", b"hash")
+    call = submission.encode_call(red.account.id, new, CONTENT, SUMMARY, now, once)
+    sent = submission.decode_answer(submission.accept_encoded(conn, call))
+    assert sent == submission.get_by_public_id(conn, red.account.id, new.public_id)
+    assert (sent.subject, sent.recipients, sent.submitted_at) == ("Gr\u00fc\u00dfe", 2, now)
+    other = replace(new, public_id=UUID(int=7), return_token="other")
+    call = submission.encode_call(red.account.id, other, CONTENT, SUMMARY, now, once)
+    assert submission.decode_answer(submission.accept_encoded(conn, call)) == sent
+    call = submission.encode_call(red.account.id, replace(new, sender="eve@red.example"), CONTENT, SUMMARY, now, None)
+    with pytest.raises(Forbidden):
+        submission.accept_encoded(conn, call)
 
 
 @pytest.mark.parametrize("full", ["mailbox", "account"])

@@ -32,7 +32,7 @@ async def test_a_second_run_stores_nothing_more(rt: Runtime) -> None:
     bob = await make_mailbox(rt)
     job = await _promise(rt, bob)
     await notices.store(rt, job)
-    await notices.store(rt, replace(job, attempts=2))  # the lease ran out, or the job's end was lost in a crash
+    await notices.store(rt, job._replace(attempts=2))  # the lease ran out, or the job's end was lost in a crash
     (row,) = await _inbox(rt, bob)
     assert (row.subject, row.message_id_header) == ("Süße Grüße", "<k-1@mail.example.test>")
     raw = await retrieval.raw(rt, bob.account_id, row.id)
@@ -46,7 +46,7 @@ async def test_a_second_run_stores_what_the_first_could_not(rt: Runtime) -> None
     with pytest.raises(Unavailable):
         await notices.store(replace(rt, room=Room(rt.config.data_dir, 2**62)), job)
     assert await _inbox(rt, bob) == []
-    await notices.store(rt, replace(job, attempts=2))
+    await notices.store(rt, job._replace(attempts=2))
     assert len(await _inbox(rt, bob)) == 1
 
 

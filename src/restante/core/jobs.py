@@ -6,9 +6,8 @@ lease and the job is claimed again. ``unique_key`` keeps a second waiting job of
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, delete, insert, null, or_, select, true, update
 
@@ -24,8 +23,7 @@ INSTANCE = 0  # signalled when a job of no account is enqueued
 _j = tables.jobs.c
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A claimed job; ``attempts`` counts this one, ``owner`` has claimed it."""
 
     id: JobId

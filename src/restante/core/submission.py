@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
 
 from restante import clock, log
@@ -236,12 +237,12 @@ def accept(
         else _sent_folder(conn, account_id, mailbox_id, content.size_bytes)
     )
     content_id = contents.add(conn, account_id, content, 1 if folder is None else 2, micros)
-    submission_id = _insert(conn, account_id, new, mailbox_id, content_id, now)
+    made = _insert(conn, account_id, new, mailbox_id, content_id, now)
     facts = [
         events.NewEvent(
             "submission.accepted",
             {
-                "submission": submission_id,
+                "submission": made.id,
                 "id": str(new.public_id),
                 "source": new.source,
                 "sender": new.sender,
@@ -260,8 +261,43 @@ def accept(
         facts.append(events.NewEvent("message.stored", body, mailbox_id))
     events.record_all(conn, account_id, facts, now=now, more_bytes=size)
     for domain in dict.fromkeys(recipient.domain for recipient in new.recipients):
-        enqueue_transfer(conn, account_id, submission_id, domain, now=now)
-    return get(conn, account_id, submission_id)
+        enqueue_transfer(conn, account_id, made.id, domain, now=now)
+    return made
+
+
+class _Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The arguments of ``accept``."""
+
+    account_id: AccountId
+    new: NewSubmission
+    content: NewContent
+    summary: Summary
+    now: int  # microseconds
+    once: Once | None
+
+
+_calls = msgspec.msgpack.Decoder(_Call)
+_encoder = msgspec.msgpack.Encoder()
+_answers = msgspec.msgpack.Decoder(Submission)
+
+
+def encode_call(
+    account_id: AccountId, new: NewSubmission, content: NewContent, summary: Summary, now: datetime, once: Once | None
+) -> bytes:
+    """The arguments of ``accept`` as ``accept_encoded`` takes them (see ``delivery.encode_call``)."""
+    return _encoder.encode(_Call(account_id, new, content, summary, clock.to_micros(now), once))
+
+
+def accept_encoded(conn: WriteConn, call: bytes) -> bytes:
+    """As ``accept``, with bytes in and out: a seventh of the time that pickling the values takes."""
+    got = _calls.decode(call)
+    now = clock.from_micros(got.now)
+    return _encoder.encode(accept(conn, got.account_id, got.new, got.content, got.summary, now, got.once))
+
+
+def decode_answer(answer: bytes) -> Submission:
+    """What ``accept_encoded`` returned."""
+    return _answers.decode(answer)
 
 
 def enqueue_transfer(
@@ -302,10 +338,10 @@ def record_failed(conn: WriteConn, account_id: AccountId, new: NewSubmission, no
         return get_by_public_id(conn, account_id, new.public_id)
     except NotFound:
         record_rejected(conn, account_id, new.sender, new.recipients, now)
-    submission_id = _insert(conn, account_id, new, _mailbox_of_sender(conn, account_id, new), None, now)
-    body = {"submission": submission_id, "id": str(new.public_id), "sender": new.sender}
+    made = _insert(conn, account_id, new, _mailbox_of_sender(conn, account_id, new), None, now)
+    body = {"submission": made.id, "id": str(new.public_id), "sender": new.sender}
     events.record(conn, account_id, "submission.failed", body, now=now)
-    return get(conn, account_id, submission_id)
+    return made
 
 
 def record_rejected(
@@ -420,7 +456,7 @@ def list_page(conn: ReadConn, account_id: AccountId | None, query: Query) -> Pag
     total = conn.execute(select(func.count()).select_from(tables.submissions).where(*where)).scalar_one()
     wanted = select(_s.id).where(*where).order_by(_s.id.desc()).limit(query.limit).offset(query.offset)
     ids = list(conn.execute(wanted).scalars()) if query.offset < total else []
-    rows = conn.execute(select(tables.submissions).where(_s.id.in_(ids)).order_by(_s.id.desc()))
+    rows = conn.execute(select(tables.submissions).where(_s.id.in_(ids)).order_by(_s.id.desc())).mappings()
     return Page(int(total), [_submission(row) for row in rows])
 
 
@@ -473,7 +509,7 @@ def _insert(
     mailbox_id: MailboxId | None,
     content_id: ContentId | None,
     now: datetime,
-) -> SubmissionId:
+) -> Submission:
     """Write the rows of a message and its recipients; without a content it has failed."""
     micros = clock.to_micros(now)
     is_accepted = content_id is not None
@@ -519,11 +555,11 @@ def _insert(
             for recipient in new.recipients
         ],
     )
-    return SubmissionId(row[0])
+    return _submission({**values, "id": row[0]})
 
 
 def _one(conn: ReadConn, *where: ColumnElement[bool]) -> Submission:
-    row = conn.execute(select(tables.submissions).where(*where)).first()
+    row = conn.execute(select(tables.submissions).where(*where)).mappings().first()
     if row is None:
         raise NotFound("There is no such submission.", code="submission_not_found")
     return _submission(row)
@@ -531,30 +567,30 @@ def _one(conn: ReadConn, *where: ColumnElement[bool]) -> Submission:
 
 def _submission(row: Any) -> Submission:
     return Submission(
-        id=SubmissionId(row.id),
-        account_id=AccountId(row.account_id),
-        public_id=UUID(bytes=row.public_id),
-        mailbox_id=row.mailbox_id,
-        submitter_id=row.submitter_id,
-        token_id=row.token_id,
-        source=row.source,
-        status=row.status,
-        queue_id=row.queue_id,
-        sender=row.sender,
-        sender_domain=row.sender_domain,
-        envelope_sender=row.envelope_sender,
-        return_token=row.return_token,
-        subject=row.subject,
-        message_id_header=row.message_id_header,
-        content_id=row.content_id,
-        size_bytes=row.size_bytes,
-        recipients=row.recipients,
-        deferred=row.deferred,
-        sent=row.sent,
-        bounced=row.bounced,
-        created_at=clock.from_micros(row.created_at),
-        submitted_at=clock.optional_from_micros(row.submitted_at),
-        expires_at=clock.from_micros(row.expires_at),
+        id=SubmissionId(row["id"]),
+        account_id=AccountId(row["account_id"]),
+        public_id=UUID(bytes=row["public_id"]),
+        mailbox_id=row["mailbox_id"],
+        submitter_id=row["submitter_id"],
+        token_id=row["token_id"],
+        source=row["source"],
+        status=row["status"],
+        queue_id=row["queue_id"],
+        sender=row["sender"],
+        sender_domain=row["sender_domain"],
+        envelope_sender=row["envelope_sender"],
+        return_token=row["return_token"],
+        subject=row["subject"],
+        message_id_header=row["message_id_header"],
+        content_id=row["content_id"],
+        size_bytes=row["size_bytes"],
+        recipients=row["recipients"],
+        deferred=row["deferred"],
+        sent=row["sent"],
+        bounced=row["bounced"],
+        created_at=clock.from_micros(row["created_at"]),
+        submitted_at=clock.optional_from_micros(row["submitted_at"]),
+        expires_at=clock.from_micros(row["expires_at"]),
     )
 
 

@@ -243,7 +243,8 @@ async def _accept(
     try:
         examined = await storing.examine_bounded(rt, raw, new.envelope_sender)
         content = await storing.new_content(rt, account_id, raw, examined)
-        done = await rt.db.write(core.accept, account_id, new, content, examined.summary, rt.clock.now(), once)
+        call = core.encode_call(account_id, new, content, examined.summary, rt.clock.now(), once)
+        done = core.decode_answer(await rt.db.write(core.accept_encoded, call))
     except Unavailable as error:
         done = await _failed(rt, account_id, new, error)
     _log.info("submitted", id=done.queue_id, source=new.source, bytes=len(raw), recipients=done.recipients)

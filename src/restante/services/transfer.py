@@ -10,10 +10,12 @@ import asyncio
 import functools
 import ssl
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 
 from restante import log
 from restante.config import Config, parse_server
 from restante.core import contents, routing, transfer
+from restante.core.contents import StoredContent
 from restante.core.delivery import Target
 from restante.core.jobs import Job
 from restante.core.transfer import Outcome, Work
@@ -34,6 +36,7 @@ from restante.net.dns import Unroutable
 from restante.net.egress import Egress
 from restante.net.smtp_client import Endpoint, Login, Lost, Outgoing, Result, Session, Timeouts
 from restante.runtime import Runtime
+from restante.schema.connections import ReadConn
 from restante.services import retrieval, storing
 
 LONGEST_SECONDS = 3600.0  # of one attempt, whatever the peers do
@@ -47,12 +50,12 @@ async def run(rt: Runtime, job: Job) -> bool:
     """Move what is due (the job's handler); the outcome's own transaction settles the job."""
     account_id = AccountId(job.payload["account"])
     submission_id, domain = SubmissionId(job.payload["submission"]), str(job.payload["domain"])
-    work = await rt.db.read(transfer.load, account_id, submission_id, domain, rt.clock.now())
+    found = await rt.db.read(_load, account_id, submission_id, domain, rt.clock.now())
     call: bytes | None = None
     outcomes: list[Outcome] = []
-    if work is not None:
+    if found is not None:
+        work, stored = found
         try:
-            stored = await rt.db.read(contents.get, account_id, work.content_id)
             raw = await retrieval.received_bytes(rt, stored)
             if work.is_local:
                 call, outcomes = await _local(rt, work, raw)
@@ -65,6 +68,13 @@ async def run(rt: Runtime, job: Job) -> bool:
     for outcome in outcomes:
         _log.info("transferred", submission=submission_id, status=outcome.status, dsn=outcome.dsn_code, domain=domain)
     return True
+
+
+def _load(
+    conn: ReadConn, account_id: AccountId, submission_id: SubmissionId, domain: str, now: datetime
+) -> tuple[Work, StoredContent] | None:
+    work = transfer.load(conn, account_id, submission_id, domain, now)
+    return None if work is None else (work, contents.get(conn, account_id, work.content_id))
 
 
 async def _record(
