@@ -106,7 +106,11 @@ _DUE = Prepared(
     .order_by(_t.id)
 )
 _LOCAL = Prepared(
-    select(_d.account_id).where(_d.name == bindparam("domain"), _d.approved_at.is_not(None), _d.dns_status != "pending")
+    select(_d.name, _d.account_id).where(
+        _d.name.in_((bindparam("sender_domain"), bindparam("domain"))),
+        _d.approved_at.is_not(None),
+        _d.dns_status != "pending",
+    )
 )
 _ROW = (_t.id, _t.status, _t.attempts, _t.address, _t.domain, _t.last_attempt_at)
 _ROWS = Prepared(
@@ -190,14 +194,14 @@ def load(conn: ReadConn, account_id: AccountId, submission_id: SubmissionId, dom
     due = _DUE.rows(conn, {**key, "domain": domain, "now": clock.to_micros(now)})
     if not due:
         return None
-    owner = _LOCAL.row(conn, {"domain": sender_domain})
+    owners: dict[str, int] = dict(_LOCAL.rows(conn, {"sender_domain": sender_domain, "domain": domain}))
     return_path = envelope_sender
-    if envelope_sender and owner is not None and owner[0] == account_id:
+    if envelope_sender and owners.get(sender_domain) == account_id:
         return_path = f"{RETURN_PREFIX}{token}@{sender_domain}"
     return Work(
         submission_id,
         domain,
-        _LOCAL.row(conn, {"domain": domain}) is not None,
+        domain in owners,
         return_path,
         envelope_sender,
         queue_id or "",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, or_, select, update
+from sqlalchemy import BigInteger, Select, and_, bindparam, func, or_, select, update
 
 from restante import clock
 from restante.core import event_types, events, webhook_calls, webhooks
@@ -19,6 +19,7 @@ from restante.core.webhooks import Webhook
 from restante.ids import AccountId, EventNumber, WebhookId
 from restante.schema import counters, tables
 from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.prepared import Prepared
 
 NOTHING = EventNumber(0)
 SCANNED = 500  # events that one survey looks at
@@ -89,28 +90,38 @@ class Result:
         return self.status is not None and 200 <= self.status < 300
 
 
-def list_waiting(
-    conn: ReadConn, owner: str, now: datetime, account_ids: Collection[int] | None = None
-) -> list[tuple[AccountId, WebhookId]]:
-    """Webhooks of all accounts (or of these) that have something to do and that nobody else has leased."""
+def _waiting() -> Select[Any]:
     a = tables.accounts.c
-    micros = clock.to_micros(now)
+    now = bindparam("now", type_=BigInteger)
     due = select(_c.event_number).where(
-        _c.account_id == _w.account_id, _c.webhook_id == _w.id, _PENDING, _c.next_attempt_at <= micros
+        _c.account_id == _w.account_id, _c.webhook_id == _w.id, _PENDING, _c.next_attempt_at <= now
     )
-    statement = (
+    return (
         select(_w.account_id, _w.id)
         .join(tables.accounts, a.id == _w.account_id)
         .where(
             _w.status == "active",
-            or_(_w.retry_at.is_(None), _w.retry_at <= micros),
-            or_(_w.lease_until.is_(None), _w.lease_until <= micros, _w.lease_owner == owner),
+            or_(_w.retry_at.is_(None), _w.retry_at <= now),
+            or_(_w.lease_until.is_(None), _w.lease_until <= now, _w.lease_owner == bindparam("owner")),
             or_(_w.event_number < a.event_number, due.exists()),
         )
     )
-    if account_ids is not None:
-        statement = statement.where(_w.account_id.in_(account_ids))
-    return [(AccountId(row[0]), WebhookId(row[1])) for row in conn.execute(statement)]
+
+
+_WAITING = Prepared(_waiting())
+_WAITING_OF = Prepared(_waiting().where(_w.account_id == bindparam("account")))
+
+
+def list_waiting(
+    conn: ReadConn, owner: str, now: datetime, account_ids: Collection[int] | None = None
+) -> list[tuple[AccountId, WebhookId]]:
+    """Webhooks of all accounts (or of these) that have something to do and that nobody else has leased."""
+    values = {"owner": owner, "now": clock.to_micros(now)}
+    if account_ids is None:
+        rows = _WAITING.rows(conn, values)
+    else:  # after every commit, mostly of one account
+        rows = [row for one in sorted(account_ids) for row in _WAITING_OF.rows(conn, {**values, "account": one})]
+    return [(AccountId(row[0]), WebhookId(row[1])) for row in rows]
 
 
 def claim(

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import hashlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
@@ -45,11 +46,22 @@ class Piece:
         return message.decoded(self.attachment, self.raw)
 
 
+_local = threading.local()
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """This thread's own: making one costs as much as a small message."""
+    found: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
+    if found is None:
+        found = _local.decompressor = zstandard.ZstdDecompressor()
+    return found
+
+
 def unpack(stored: StoredContent) -> bytes:
     """The received bytes of a content kept in its row. Raises Unavailable when they are damaged."""
     assert stored.raw is not None
     try:
-        raw = zstandard.ZstdDecompressor().decompress(stored.raw, max_output_size=stored.size_bytes)
+        raw = _decompressor().decompress(stored.raw, max_output_size=stored.size_bytes)
     except zstandard.ZstdError as error:
         raise Unavailable("the stored bytes are damaged; run `restante verify`", code="content_damaged") from error
     if len(raw) != stored.size_bytes:
