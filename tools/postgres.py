@@ -27,7 +27,7 @@ INIT = (
     "--username", OWNER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C.UTF-8",
     "--locale-provider", "icu", "--icu-locale", "en-US", "--no-sync", "--no-instructions",
 )  # fmt: skip
-FAST = {"fsync": "off", "full_page_writes": "off"}  # for tests that crash nothing
+FAST = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}  # for tests: no machine crashes under them
 _WITH_STANDARD_INPUT = 'exec 3<&0; "$@" </dev/null 3<&- & read -r _ <&3; kill -QUIT $!; wait $!'
 
 
