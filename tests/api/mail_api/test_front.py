@@ -237,7 +237,7 @@ async def test_documents(client: Client) -> None:
     document = reply.json()
     routes = mail_api.build().router.routes
     operations = {(m.upper(), path) for path, item in document["paths"].items() for m in item}
-    assert operations == {(route.method, route.described.path_format) for route in routes}
+    assert operations == {(route.method, route.path_format) for route in routes}
     for item in document["paths"].values():
         for operation in item.values():
             assert operation["summary"]
