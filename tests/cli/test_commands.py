@@ -6,14 +6,13 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
+from restante import config
 from restante.cli.main import COMMANDS, restante
-from restante.config import Config
 from restante.core import accounts
 from restante.server import assemble
 from restante.services import domains
@@ -233,7 +232,7 @@ def test_secret_rotate(cli: Cli) -> None:
 
 
 async def _add_domain(data_dir: Path) -> None:
-    async with assemble.open_runtime(replace(Config(), data_dir=data_dir)) as rt:
+    async with assemble.open_runtime(config.load({"data_dir": str(data_dir)})) as rt:
         account = await rt.db.write(accounts.create, "red", rt.clock.now())
         await domains.add(rt, account.id, "red.example")
 
