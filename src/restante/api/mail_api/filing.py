@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from restante.api.mail_api import auth, mailbox, paging, shapes
-from restante.api.mail_api.downloads import DOWNLOAD_HEADERS, disposition
 from restante.api.mail_api.mailbox import Found
 from restante.api.mail_api.shapes import Done, FolderName
 from restante.core import access, messages
@@ -16,6 +15,7 @@ from restante.errors import Invalid
 from restante.http import schemas
 from restante.http.answers import Answer
 from restante.http.calls import Call
+from restante.http.downloads import DOWNLOAD_HEADERS, disposition
 from restante.schema.connections import ReadConn
 from restante.services import retrieval
 

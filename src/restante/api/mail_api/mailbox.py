@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import NamedTuple
 
 from restante.api.mail_api import auth, mail_shapes, paging, shapes
-from restante.api.mail_api.downloads import DOWNLOAD_HEADERS, disposition, media_type
 from restante.core import access, folders, listing, messages
 from restante.core.access import Principal
 from restante.core.folders import Folder
@@ -16,6 +15,7 @@ from restante.errors import NotFound
 from restante.http import schemas
 from restante.http.answers import Answer, Stream
 from restante.http.calls import Call
+from restante.http.downloads import DOWNLOAD_HEADERS, disposition, media_type
 from restante.ids import Uid
 from restante.mail import message as mail
 from restante.mail.message import Attachment

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restante.api.mail_api.downloads import disposition, media_type, safe_name
+from restante.http.downloads import disposition, media_type, safe_name
 
 
 def as_the_sample_reads_it(header: bytes) -> str:
