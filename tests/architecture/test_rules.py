@@ -123,6 +123,7 @@ WITHOUT_ACCOUNT = {
     "jobs.renew",
     "jobs.next_run_at",
     "jobs.put_back",
+    "leases.release_all",
     "mailboxes.list_admins",
     "submission.list_releasable",
     "mailboxes.list_all",

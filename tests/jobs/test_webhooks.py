@@ -12,14 +12,15 @@ from sqlalchemy import func, select
 
 from restante.clock import ManualClock
 from restante.core import events, mailboxes, removal, webhook_calls, webhook_courier, webhooks
+from restante.core.attempts import Result
 from restante.core.events import NewEvent
 from restante.core.mailboxes import Mailbox
 from restante.core.webhook_calls import Attempt, Chosen
-from restante.core.webhook_courier import Due, Result
+from restante.core.webhook_courier import Due
 from restante.core.webhooks import NewWebhook, Webhook
 from restante.errors import Conflict, NotFound
 from restante.ids import AccountId, EventNumber
-from restante.jobs import webhooks as webhook_jobs
+from restante.jobs import courier as couriers
 from restante.jobs.handlers import HANDLERS
 from restante.jobs.webhooks import Courier
 from restante.jobs.worker import Worker
@@ -125,7 +126,7 @@ async def test_a_long_log_is_told_whole(near: Runtime, bob: Mailbox, courier: Co
 async def test_what_comes_back_while_results_are_written_counts(
     near: Runtime, bob: Mailbox, courier: Courier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webhook_jobs, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(couriers, "FLUSH_SECONDS", 0.0)
     is_written = asyncio.Event()
     write, call = near.db.write, Caller.call
 

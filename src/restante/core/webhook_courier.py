@@ -13,7 +13,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Select, and_, bindparam, func, or_, select, update
 
 from restante import clock
-from restante.core import event_types, events, webhook_calls, webhooks
+from restante.core import attempts, event_types, events, leases, webhook_calls, webhooks
+from restante.core.attempts import Result
 from restante.core.events import NewEvent
 from restante.core.webhooks import Webhook
 from restante.ids import AccountId, EventNumber, WebhookId
@@ -23,18 +24,6 @@ from restante.schema.prepared import Prepared
 
 NOTHING = EventNumber(0)
 SCANNED = 500  # events that one survey looks at
-DELAYS = (
-    timedelta(seconds=5),
-    timedelta(seconds=30),
-    timedelta(minutes=2),
-    timedelta(minutes=10),
-    timedelta(minutes=30),
-    timedelta(hours=1),
-)  # before the second, third ... attempt; the last is kept
-LIFETIME = timedelta(hours=28)  # from a call's first attempt to its last
-BREAKS_AT = 10  # failures in a row: from then on one attempt a pause
-FIRST_PAUSE = timedelta(seconds=30)
-LONGEST_PAUSE = timedelta(hours=1)
 BROKEN_AFTER = timedelta(days=5)  # of nothing but failures
 GONE = 410
 
@@ -71,25 +60,6 @@ class Survey:
     next_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What an attempt came to; ``spread`` (about 1) keeps the retries of many calls apart."""
-
-    number: EventNumber
-    attempt: int
-    attempted_at: datetime
-    duration_ms: int
-    status: int | None
-    error: str | None
-    answer: str
-    spread: float
-
-    @property
-    def is_delivered(self) -> bool:
-        """Whether the place has taken it."""
-        return self.status is not None and 200 <= self.status < 300
-
-
 def _waiting() -> Select[Any]:
     a = tables.accounts.c
     now = bindparam("now", type_=BigInteger)
@@ -102,7 +72,7 @@ def _waiting() -> Select[Any]:
         .where(
             _w.status == "active",
             or_(_w.retry_at.is_(None), _w.retry_at <= now),
-            or_(_w.lease_until.is_(None), _w.lease_until <= now, _w.lease_owner == bindparam("owner")),
+            leases.free(tables.webhooks, bindparam("owner"), now),
             or_(_w.event_number < a.event_number, due.exists()),
         )
     )
@@ -128,19 +98,14 @@ def claim(
     conn: WriteConn, account_id: AccountId, webhook_id: WebhookId, owner: str, lease: timedelta, now: datetime
 ) -> bool:
     """Take or keep a webhook for ``lease``; False when another has it."""
-    micros = clock.to_micros(now)
-    free = or_(_w.lease_until.is_(None), _w.lease_until <= micros, _w.lease_owner == owner)
-    mine = update(tables.webhooks).where(_w.account_id == account_id, _w.id == webhook_id, free)
-    until = clock.to_micros(now + lease)
-    return conn.execute(mine.values(lease_owner=owner, lease_until=until)).rowcount > 0
+    return leases.take(conn, account_id, tables.webhooks, webhook_id, owner, lease, now)
 
 
 def release(
     conn: WriteConn, account_id: AccountId, webhook_id: WebhookId, owner: str, seen: EventNumber | None = None
 ) -> None:
     """Let a webhook go. ``seen``: up to there nothing in the log was for it."""
-    mine = _w.account_id == account_id, _w.id == webhook_id, _w.lease_owner == owner
-    conn.execute(update(tables.webhooks).where(*mine).values(lease_owner=None, lease_until=None))
+    leases.release(conn, account_id, tables.webhooks, webhook_id, owner)
     if seen is not None:
         behind = update(tables.webhooks).where(_w.account_id == account_id, _w.id == webhook_id)
         conn.execute(behind.where(_w.event_number < seen).values(event_number=seen))
@@ -148,8 +113,7 @@ def release(
 
 def release_all(conn: WriteConn, owners: str) -> int:
     """Let everything go whose owner's name begins so: of a server that is known to be gone."""
-    left = _w.lease_owner.startswith(owners, autoescape=True)
-    return conn.execute(update(tables.webhooks).where(left).values(lease_owner=None, lease_until=None)).rowcount
+    return leases.release_all(conn, tables.webhooks, owners)
 
 
 def survey(
@@ -315,7 +279,7 @@ _FAILED = (
 
 
 def _place(account_id: AccountId, webhook_id: WebhookId, one: Result) -> dict[str, Any]:
-    at = clock.to_micros(one.attempted_at + timedelta(milliseconds=one.duration_ms))
+    at = clock.to_micros(one.ended_at)
     return {"in_account": account_id, "of_webhook": webhook_id, "of_event": one.number, "at": at}
 
 
@@ -334,20 +298,19 @@ def _record_failed(
         row = held.get(one.number)
         if row is None:
             continue
-        since = clock.to_micros(one.attempted_at) if row.tried_since is None else row.tried_since
-        again_at = clock.to_micros(now + DELAYS[min(row.tries, len(DELAYS) - 1)] * one.spread)
-        is_dead = one.error == "events_pruned" or clock.to_micros(now - LIFETIME) >= since
+        since = clock.optional_from_micros(row.tried_since) or one.attempted_at
+        again_at = attempts.next_at(one, row.tries, since, now)
         change = _place(account_id, webhook_id, one)
         changes.append(
             change
             | {
-                "becomes": "dead" if is_dead else "pending",
-                "since": since,
-                "again_at": None if is_dead else again_at,
-                "ended_at": change["at"] if is_dead else None,
+                "becomes": "dead" if again_at is None else "pending",
+                "since": clock.to_micros(since),
+                "again_at": None if again_at is None else clock.to_micros(again_at),
+                "ended_at": change["at"] if again_at is None else None,
             }
         )
-        if is_dead:
+        if again_at is None:
             dead.append(one.number)
     if changes:
         for change in changes:
@@ -362,14 +325,8 @@ def _record_failed(
 
 def _judge(conn: WriteConn, webhook: Webhook, results: Sequence[Result], now: datetime) -> None:
     """Count failures in a row; pause or give up the webhook."""
-    failures, since = webhook.failures, webhook.failing_since
-    for one in results:
-        if one.is_delivered:
-            failures, since = 0, None
-        elif one.error != "events_pruned":
-            failures, since = failures + 1, since or one.attempted_at
-    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(max(0, failures - BREAKS_AT), 20))
-    retry_at = now + pause if failures >= BREAKS_AT else None
+    failures, since = attempts.count_failures(results, webhook.failures, webhook.failing_since)
+    retry_at = attempts.paused_until(failures, now)
     is_gone = any(one.status == GONE for one in results)
     is_broken = is_gone or (since is not None and now - since >= BROKEN_AFTER)
     values = {

@@ -1,299 +1,82 @@
-"""The courier: calls webhooks about what happened.
+"""The courier of webhooks: it makes calls of the events behind each webhook's number, and calls."""
 
-Nothing of it is in the way of what happens: it wakes after commits, reads the log behind each webhook's number, and
-works in lanes, one for each webhook that has something to do. A lane holds its webhook's lease, so that of several
-servers one calls it. All that must not be forgotten is in the rows; a lane that ends at any point leaves work that the
-next one finds.
-"""
+from collections.abc import Sequence
 
-import asyncio
-import contextlib
-from collections import deque
-from datetime import datetime, timedelta
-
-from restante import ids, log
-from restante.config import machine_name
 from restante.core import webhook_courier
-from restante.core.webhook_courier import Due, Result, Survey
-from restante.ids import AccountId, EventNumber, WebhookId
-from restante.net.egress import Egress
+from restante.core.attempts import Result
+from restante.core.webhook_courier import Due, Survey
+from restante.ids import EventNumber, WebhookId
+from restante.jobs import courier
+from restante.jobs.courier import Found, Key
 from restante.net.http import HttpClient
 from restante.runtime import Runtime
 from restante.services.webhooks import Caller
 
-GATHER_SECONDS = 0.02  # commits closer together are one wake-up
-SWEEP_SECONDS = 5.0  # looks at everything: retries that became due, leases that ended, signals that were lost
-FLUSH_SECONDS = 0.1  # results are recorded together
-BATCH = 200  # calls that a lane takes at one time
-AT_ONCE = 20  # calls of a webhook that needs no order
-LEASE = timedelta(seconds=60)
-LINGER_SECONDS = 10.0  # a lane without work stays so long
-FAILED_SECONDS = 1.0  # after storage failed a lane
 UNWRITTEN = 500  # events of no interest that a lane passes before it notes so
-MAX_ERROR = 500  # characters kept of a failure
-
-_log = log.logger(__name__)
-
-Key = tuple[AccountId, WebhookId]
 
 
-class Courier:
+class Courier(courier.Courier):
     """Calls the webhooks of all accounts of one server."""
 
-    def __init__(self, rt: Runtime) -> None:
-        self._rt = rt
-        # one server at a time holds a data directory, so leases of an earlier one there are nobody's
-        self._place = f"{machine_name()}:{rt.config.data_dir}#"
-        self._owner = self._place + ids.new_uuid().hex
-        self._client = HttpClient(rt.resolver, Egress(rt.config.egress.allow))
-        self._lanes: dict[Key, _Lane] = {}
-        self._tasks: dict[asyncio.Task[None], Key] = {}
-        self._touched: set[int] = set()
-        self._woken = asyncio.Event()
-        rt.signals.on_any(self._note)
+    async def _list_waiting(self, account_ids: set[int] | None) -> Sequence[Key]:
+        return await self._rt.db.read(webhook_courier.list_waiting, self._owner, self._rt.clock.now(), account_ids)
 
-    def _note(self, touched: frozenset[int]) -> None:
-        self._touched |= touched
-        self._woken.set()
+    async def _release_all(self) -> None:
+        await self._rt.db.write(webhook_courier.release_all, self._place)
 
-    async def run(self) -> None:
-        """Work until cancelled; calls under way then are made again by the next server."""
-        loop = asyncio.get_running_loop()
-        is_first, sweep_at = True, 0.0
-        try:
-            while True:
-                try:
-                    if is_first:
-                        await self._rt.db.write(webhook_courier.release_all, self._place)
-                        is_first = False
-                    is_sweep = loop.time() >= sweep_at
-                    await self._start(None if is_sweep else self._take_touched())
-                    if is_sweep:
-                        sweep_at = loop.time() + SWEEP_SECONDS
-                except Exception as error:  # noqa: BLE001 - storage is away for the moment, say; the courier stays
-                    _log.warning("courier_failed", error=f"{type(error).__name__}: {error}"[:MAX_ERROR])
-                    await asyncio.sleep(FAILED_SECONDS)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(sweep_at):
-                        await self._woken.wait()
-                await asyncio.sleep(GATHER_SECONDS)
-                self._woken.clear()
-        finally:
-            await self.close()
-
-    async def close(self) -> None:
-        """End every lane; what came back is recorded."""
-        left = list(self._tasks)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await self._client.close()
-
-    async def run_due(self) -> None:
-        """Do all that can be done now, to its end."""
-        await self._start(None, linger_seconds=0.0)
-        await asyncio.gather(*self._tasks)
-
-    def _take_touched(self) -> set[int]:
-        touched, self._touched = self._touched, set()
-        return touched
-
-    async def _start(self, account_ids: set[int] | None, *, linger_seconds: float = LINGER_SECONDS) -> None:
-        """Give a lane to each webhook that has something to do and has none."""
-        if account_ids is not None:
-            for account_id, webhook_id in self._lanes:
-                if account_id in account_ids:
-                    self._lanes[account_id, webhook_id].poke()
-            if not account_ids:
-                return
-        now = self._rt.clock.now()
-        for key in await self._rt.db.read(webhook_courier.list_waiting, self._owner, now, account_ids):
-            lane = self._lanes.get(key)
-            if lane is not None:
-                lane.poke()
-                continue
-            lane = self._lanes[key] = _Lane(self._rt, self._client, key, self._owner, linger_seconds)
-            task = asyncio.create_task(lane.run())
-            self._tasks[task] = key
-            task.add_done_callback(self._forget)
-
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        key = self._tasks.pop(task)
-        if self._lanes.pop(key).is_stale:
-            self._note(frozenset([key[0]]))  # poked while it ended
+    def _lane(self, key: Key, linger_seconds: float) -> "_Lane":
+        return _Lane(self._rt, key, self._owner, linger_seconds, self._client)
 
 
-class _Lane:
-    """The calls of one webhook: in order one by one, else some at a time."""
+class _Lane(courier.Lane[Due]):
+    """The calls of one webhook."""
 
-    def __init__(self, rt: Runtime, client: HttpClient, key: Key, owner: str, linger_seconds: float) -> None:
-        self._rt, self._client, self._key, self._owner = rt, client, key, owner
-        self._linger_seconds = linger_seconds
-        self._loop = asyncio.get_running_loop()
-        self._changed = asyncio.Event()
-        self._is_stale = True  # there may be more than this lane knows
+    def __init__(self, rt: Runtime, key: Key, owner: str, linger_seconds: float, client: HttpClient) -> None:
+        super().__init__(rt, key, owner, linger_seconds)
+        self._webhook = key[0], WebhookId(key[1])
+        self._client = client
+        self._caller: Caller | None = None
         self._seen = EventNumber(0)  # of the log
         self._noted = EventNumber(0)  # in the row
-        self._caller: Caller | None = None
-        self._next_at: datetime | None = None
-        self._queue: deque[Due] = deque()
-        self._running: dict[asyncio.Task[None], EventNumber] = {}
-        self._results: list[Result] = []
-        self._flushed_at = self._idle_at = self._loop.time()
-        self._leased_at = 0.0
-        self._fault: BaseException | None = None
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether it was poked and has not looked since."""
-        return self._is_stale
+    async def _claim(self) -> bool:
+        now = self._rt.clock.now()
+        return await self._rt.db.write(webhook_courier.claim, *self._webhook, self._owner, courier.LEASE, now)
 
-    def poke(self) -> None:
-        """Look at the store again."""
-        self._is_stale = True
-        self._changed.set()
+    async def _release(self) -> None:
+        seen = self._seen if self._seen > self._noted else None
+        await self._rt.db.write(webhook_courier.release, *self._webhook, self._owner, seen)
 
-    async def run(self) -> None:
-        """Work until nothing has been to do for a while, or the webhook is not this server's to call."""
-        try:
-            while await self._turn():
-                pass
-        except Exception as error:  # noqa: BLE001 - storage failed: another lane goes on from what is recorded
-            _log.warning(
-                "webhook lane failed", webhook=self._key[1], error=f"{type(error).__name__}: {error}"[:MAX_ERROR]
-            )
-            await asyncio.sleep(FAILED_SECONDS)
-        finally:
-            await self._end()
+    async def _record(self, results: list[Result]) -> None:
+        await self._rt.db.write(webhook_courier.record, *self._webhook, results, self._rt.clock.now())
 
-    async def _turn(self) -> bool:
-        """One look at everything; False at the end."""
-        if self._fault is not None:
-            raise self._fault
-        if not await self._keep_lease():
-            return False
-        if self._must_flush():
-            await self._flush()
-        if self._wants_more() and not await self._fill():
-            return False
-        self._start_calls()
-        return await self._wait()
-
-    async def _keep_lease(self) -> bool:
-        now = self._loop.time()
-        if self._leased_at and now < self._leased_at + LEASE.total_seconds() / 3:
-            return True
-        is_ours = await self._rt.db.write(webhook_courier.claim, *self._key, self._owner, LEASE, self._rt.clock.now())
-        self._leased_at = now
-        return is_ours
-
-    def _slots(self) -> int:
-        webhook = None if self._caller is None else self._caller.webhook
-        return 1 if webhook is None or webhook.is_ordered or webhook.retry_at is not None else AT_ONCE
-
-    def _wants_more(self) -> bool:
-        return self._is_stale and not self._queue and len(self._running) < self._slots()
-
-    def _must_flush(self) -> bool:
-        """Failures change what may be called next; all else can wait for company."""
-        if not self._results:
-            return False
-        is_late = self._loop.time() >= self._flushed_at + FLUSH_SECONDS
-        return is_late or not self._results[-1].is_delivered or not (self._running or self._queue or self._is_stale)
-
-    async def _flush(self) -> None:
-        results, self._results = self._results, []
-        await self._rt.db.write(webhook_courier.record, *self._key, results, self._rt.clock.now())
-        self._flushed_at = self._loop.time()
-        is_probe = self._caller is not None and self._caller.webhook.failures > 0
-        if is_probe or not all(one.is_delivered for one in results):
-            self._queue.clear()
-            self._is_stale = True
-
-    async def _fill(self) -> bool:
-        """Take further calls, and make calls of further events; False when the webhook is not to be called."""
-        self._is_stale = False
-        busy = frozenset([*self._running.values(), *(one.number for one in self._results)])
-        found = await self._rt.db.read(
-            webhook_courier.survey, *self._key, self._seen, busy, BATCH, self._rt.clock.now()
-        )
+    async def _look(self, busy: frozenset[EventNumber]) -> Found[Due] | None:
+        """Calls that are due; calls are made of further events."""
+        now = self._rt.clock.now()
+        found = await self._rt.db.read(webhook_courier.survey, *self._webhook, self._seen, busy, courier.BATCH, now)
         if found.webhook is None:
-            return False
+            return None
         if self._caller is None or self._caller.webhook != found.webhook:
             self._caller = Caller(self._rt, self._client, found.webhook)
-        self._queue.extend(found.due)
-        self._next_at = found.next_at
         self._seen = max(self._seen, found.reach)
         self._noted = found.webhook.event_number
         if found.fresh or self._seen - self._noted >= UNWRITTEN:
             await self._open_calls(found)
-        self._is_stale = self._is_stale or bool(found.fresh) or not found.is_last
-        return True
+        is_single = found.webhook.is_ordered or found.webhook.retry_at is not None
+        return Found(
+            due=found.due,
+            next_at=found.next_at,
+            is_all=found.is_last and not found.fresh,
+            slots=1 if is_single else courier.AT_ONCE,
+            is_failing=found.webhook.failures > 0,
+            call=self._caller.call,
+        )
 
     async def _open_calls(self, found: Survey) -> None:
         is_done = await self._rt.db.write(
-            webhook_courier.open_calls, *self._key, self._noted, found.fresh, self._seen, self._rt.clock.now()
+            webhook_courier.open_calls, *self._webhook, self._noted, found.fresh, self._seen, self._rt.clock.now()
         )
         if is_done:
             self._noted = self._seen
         else:
             self._seen = EventNumber(0)
-
-    def _start_calls(self) -> None:
-        if self._slots() == 1 and not all(one.is_delivered for one in self._results):
-            return  # what follows a failure waits until that is recorded
-        while self._queue and self._caller is not None and len(self._running) < self._slots():
-            due = self._queue.popleft()
-            task = asyncio.create_task(self._call(self._caller, due))
-            self._running[task] = due.number
-            task.add_done_callback(self._called)
-
-    async def _call(self, caller: Caller, due: Due) -> None:
-        result = await caller.call(due)
-        self._results.append(result)  # to the list that is there now: a flush may have replaced it meanwhile
-
-    def _called(self, task: asyncio.Task[None]) -> None:
-        self._running.pop(task)
-        if not task.cancelled():
-            self._fault = self._fault or task.exception()
-        if not self._queue:
-            self._is_stale = True
-        self._changed.set()
-
-    async def _wait(self) -> bool:
-        """Until something is to be done; False after a while of nothing."""
-        now = self._loop.time()
-        if self._wants_more() or (self._results and not self._running):
-            self._idle_at = now
-            await asyncio.sleep(0)  # reads may take no turn of the loop
-            return True
-        if self._running:
-            self._idle_at = now
-            pause = FLUSH_SECONDS if self._results else LEASE.total_seconds() / 3
-        else:
-            left = self._idle_at + self._linger_seconds - now
-            if left <= 0:
-                return False
-            pause = left if self._next_at is None else min(left, self._until(self._next_at))
-        try:
-            async with asyncio.timeout(pause):
-                await self._changed.wait()
-        except TimeoutError:
-            self._is_stale = self._is_stale or not self._running
-        self._changed.clear()
-        return True
-
-    def _until(self, moment: datetime) -> float:
-        return max(0.0, (moment - self._rt.clock.now()).total_seconds())
-
-    async def _end(self) -> None:
-        """Record what came back and let the webhook go; what storage cannot note now is called again."""
-        left = list(self._running)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        with contextlib.suppress(Exception):
-            if self._results:
-                await self._flush()
-            seen = self._seen if self._seen > self._noted else None
-            await self._rt.db.write(webhook_courier.release, *self._key, self._owner, seen)

@@ -12,8 +12,9 @@ import msgspec
 
 from restante import ids
 from restante.core import accounts, webhooks
+from restante.core.attempts import Result
 from restante.core.idempotency import Once
-from restante.core.webhook_courier import Due, Result
+from restante.core.webhook_courier import Due
 from restante.core.webhooks import NewWebhook, Webhook
 from restante.errors import RemoteUnavailable
 from restante.ids import AccountId
@@ -91,7 +92,7 @@ class Caller:
         now = self._rt.clock.now()
         spread = random.uniform(_MIN_SPREAD, _MAX_SPREAD)  # noqa: S311 - spreads retries, keeps no secret
         if due.body is None:
-            return Result(due.number, due.attempt, now, 0, None, "events_pruned", "", spread)
+            return Result(due.number, due.attempt, now, 0, None, "events_pruned", "", spread, is_final=True)
         body = _payload(due)
         began = time.monotonic()
         status, error, answer = None, None, ""
