@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tools.bench import engines, ingest, memory, postfix, reading, report, sending, statistics, webhooks
+from tools.bench import engines, ingest, memory, postfix, reading, report, sending, statistics, streams, webhooks
 from tools.bench.report import Options, Table
 
 Bench = Callable[[Options], list[Table]]
@@ -23,6 +23,7 @@ BENCHES: dict[str, Bench] = {
     "statistics": statistics.run,
     "memory": memory.run,
     "webhooks": webhooks.run,
+    "streams": streams.run,
 }
 
 

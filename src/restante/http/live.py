@@ -7,7 +7,7 @@ bytes until it has read those it has, and then catches up from the store.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from starlette.types import Receive
@@ -15,8 +15,8 @@ from starlette.types import Receive
 from restante import log
 from restante.core import events, tokens
 from restante.core.access import Principal
-from restante.core.events import Event
-from restante.errors import NotFound, RestanteError
+from restante.core.events import Event, EventPage
+from restante.errors import Conflict, NotFound, RestanteError
 from restante.ids import AccountId, EventNumber, MailboxId
 from restante.runtime import Runtime
 
@@ -26,6 +26,7 @@ STALL_SECONDS = 60.0  # a client that takes nothing for so long is cut off
 LIFETIME_SECONDS = 3600.0  # then a stream ends, and its client comes back with Last-Event-ID
 BUFFERED_MAX = 64 * 1024  # bytes that wait for one client
 CATCH_UP_SECONDS = 0.05  # between two looks at streams that are behind
+TURN_STREAMS = 100  # streams that are written to in one turn of the loop
 _COMMENT = b": still here\n\n"
 _TOUCHING_ACCESS = ("token.", "mailbox.", "account.")
 
@@ -63,10 +64,14 @@ class Stream:
         self.opened_at = now
         self.taken_at = now  # when the client had last read all it was sent
 
-    def write(self, data: bytes) -> None:
-        """Hand bytes to the transport as one chunk (RFC 9112 §7.1)."""
-        if data and not self.transport.is_closing():
-            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
+    def chunk(self, data: bytes) -> bytes:
+        """Bytes as they go to this connection: one chunk (RFC 9112 §7.1), or as they are; nothing stays nothing."""
+        return b"%x\r\n%b\r\n" % (len(data), data) if data and self.is_chunked else data
+
+    def write(self, chunk: bytes) -> None:
+        """Hand a chunk to the transport."""
+        if chunk and not self.transport.is_closing():
+            self.transport.write(chunk)
 
     @property
     def is_full(self) -> bool:
@@ -124,6 +129,8 @@ class _Hub:
         self._encode = encode
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
+        self._is_stale = True  # the log may have grown
+        self._reach = EventNumber(0)  # of the log, as far as it was read
         self._task = asyncio.create_task(self._run(), name=f"live-{account_id}")
 
     def add(self, stream: Stream) -> None:
@@ -150,29 +157,45 @@ class _Hub:
             waiting = asyncio.create_task(changes.wait())
             try:
                 while True:
+                    began = self._loop.time()
                     is_behind = await self._feed()
                     now = self._loop.time()
                     if now >= beat_at:
-                        self._beat(now)
+                        await self._beat(now)
                         beat_at = now + HEARTBEAT_SECONDS
-                    pause = CATCH_UP_SECONDS if is_behind else beat_at - now
+                    await asyncio.sleep(self._loop.time() - began)  # many streams take half of the loop at most
+                    pause = CATCH_UP_SECONDS if is_behind else beat_at - self._loop.time()
                     arrived = asyncio.create_task(self._arrived.wait())
                     await asyncio.wait((waiting, arrived), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                     arrived.cancel()
                     self._arrived.clear()
                     if waiting.done():
+                        self._is_stale = True
                         waiting = asyncio.create_task(changes.wait())
             finally:
                 waiting.cancel()
 
     async def _feed(self) -> bool:
-        """Bring every stream up to the log's end, a page at a time; whether one with a slow client is left behind."""
+        """Bring every stream up to the log's end, a read and a page at a time; whether a slow client's is left behind.
+
+        Where nobody is slow that is one read for a wake-up.
+        """
         try:
-            newest, _ = await self._rt.db.read(events.bounds, self._account_id)
-            while behind := [one for one in self.streams if one.cursor < newest and not one.is_full]:
+            while behind := [one for one in self._behind() if not one.is_full]:
                 start = min(one.cursor for one in behind)
-                await self._feed_from(start, [one for one in behind if one.cursor == start])
-                newest, _ = await self._rt.db.read(events.bounds, self._account_id)
+                try:
+                    page = await self._rt.db.read(events.list_after, self._account_id, start, PAGE)
+                except Conflict:  # pruned: their clients come back and are told
+                    for stream in behind:
+                        if stream.cursor == start:
+                            stream.end()
+                    continue
+                if page.is_last:
+                    self._is_stale = False
+                self._reach = max(self._reach, page.cursor)
+                await self._hand_out(page, behind)
+                if any(event.type.startswith(_TOUCHING_ACCESS) for event in page.events):
+                    await self._drop_unauthorised()
                 await asyncio.sleep(0)  # reads may take no turn of the loop
         except NotFound:
             self.end_all()
@@ -180,29 +203,32 @@ class _Hub:
         except RestanteError as error:
             _log.warning("live streams wait", account_id=self._account_id, reason=error.code)
             return True
-        return any(one.cursor < newest for one in self.streams)
+        return bool(self._behind())
 
-    async def _feed_from(self, start: EventNumber, streams: Iterable[Stream]) -> None:
-        """Give the streams that stand at ``start`` the next page."""
-        try:
-            page = await self._rt.db.read(events.list_after, self._account_id, start, PAGE)
-        except RestanteError as error:
-            if error.code != "events_pruned":
-                raise
-            for stream in streams:
-                stream.end()  # its client comes back and is told
-                stream.cursor = EventNumber(2**62)
-            return
-        encoded = [(event, self._encode(event)) for event in page.events]
-        shared: dict[Filter, bytes] = {}
-        for stream in streams:
-            data = shared.get(stream.filter)
-            if data is None:
-                data = shared[stream.filter] = b"".join(text for event, text in encoded if stream.filter.wants(event))
-            stream.write(data)
+    def _behind(self) -> list[Stream]:
+        """The streams for which there is, or may be, more in the log."""
+        is_stale, reach = self._is_stale, self._reach
+        return [one for one in self.streams if (is_stale or one.cursor < reach) and not one.transport.is_closing()]
+
+    async def _hand_out(self, page: EventPage, streams: Sequence[Stream]) -> None:
+        """Give each stream what it wants of a page; those that want the same from the same place share the bytes."""
+        encoded: dict[EventNumber, bytes] = {}
+        shared: dict[tuple[Filter, EventNumber, bool], bytes] = {}
+        for count, stream in enumerate(streams, 1):
+            if stream.cursor >= page.cursor:
+                continue
+            key = stream.filter, stream.cursor, stream.is_chunked
+            chunk = shared.get(key)
+            if chunk is None:
+                wanted = [one for one in page.events if one.number > stream.cursor and stream.filter.wants(one)]
+                for event in wanted:
+                    if event.number not in encoded:
+                        encoded[event.number] = self._encode(event)
+                chunk = shared[key] = stream.chunk(b"".join(encoded[event.number] for event in wanted))
+            stream.write(chunk)
             stream.cursor = page.cursor
-        if any(event.type.startswith(_TOUCHING_ACCESS) for event in page.events):
-            await self._drop_unauthorised()
+            if count % TURN_STREAMS == 0:
+                await asyncio.sleep(0)
 
     async def _drop_unauthorised(self) -> None:
         """End the streams of tokens that work no more."""
@@ -212,13 +238,15 @@ class _Hub:
             if stream.principal.token_id not in sound:
                 stream.end()
 
-    def _beat(self, now: float) -> None:
-        for stream in list(self.streams):
+    async def _beat(self, now: float) -> None:
+        for count, stream in enumerate(list(self.streams), 1):
             if now - stream.opened_at > LIFETIME_SECONDS:
                 stream.end()
             elif not stream.transport.get_write_buffer_size():
                 stream.taken_at = now
-                stream.write(_COMMENT)
+                stream.write(stream.chunk(_COMMENT))
             elif now - stream.taken_at > STALL_SECONDS:
                 with contextlib.suppress(RuntimeError):
                     stream.transport.abort()
+            if count % TURN_STREAMS == 0:
+                await asyncio.sleep(0)

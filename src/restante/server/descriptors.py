@@ -28,7 +28,7 @@ def raise_limit(config: Config) -> None:
     given = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (given, hard))
     if given < wanted:
-        _log.warning("few_file_descriptors", limit=given, wanted=wanted)
+        _log.warning("few_file_descriptors", limit=given, wanted=wanted, raise_with="ulimit -Hn, or LimitNOFILE")
 
 
 def are_left() -> bool:

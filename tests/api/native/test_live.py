@@ -1,7 +1,9 @@
 """Live streams over real sockets: order, resuming, filters, slow readers, tokens that end."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,8 @@ from restante.ids import TokenId
 from restante.runtime import Runtime
 from tests.api.mail_api.sample import Tenant, letter, put
 from tests.api.native.client import Native, Place, StreamReader
+
+READERS = 200
 
 
 async def test_events_come_as_they_happen(rt: Runtime, owner: Native, red: Tenant, place: Place) -> None:
@@ -106,6 +110,80 @@ async def test_a_slow_reader_holds_nobody(
         slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
         told = [(await slow.next()).id for _ in range(2 * len(wide))]
         assert told == list(range(told[0], told[0] + len(told)))
+
+
+async def test_who_reads_no_more_is_cut_off(
+    rt: Runtime, owner: Native, red: Tenant, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert owner.token is not None
+    monkeypatch.setattr(live, "BUFFERED_MAX", 1000)
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(live, "STALL_SECONDS", 0.1)
+    wide = [NewEvent("mailbox.created", {"address": "x" * 20_000}) for _ in range(1000)]
+    other = "/events?types=domain.*"
+    async with StreamReader(place, owner.token) as slow, StreamReader(place, owner.token, other) as quick:
+        slow.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await rt.db.write(events.record_all, red.account.id, wide, now=rt.clock.now())
+        assert await quick.chunk() == b"retry: 2000\n\n"
+        for _ in range(10):
+            assert await quick.chunk() == b": still here\n\n"
+        slow.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        with pytest.raises(EOFError):
+            await asyncio.wait_for(_read_all(slow), 30)
+
+
+async def _read_all(stream: StreamReader) -> None:
+    while True:
+        await stream.next()
+
+
+async def test_many_readers_cost_one_read_and_one_chunk(
+    rt: Runtime, owner: Native, red: Tenant, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert owner.token is not None
+    reads: list[Any] = []
+    chunks: list[bytes] = []
+    read, write = rt.db.read, live.Stream.write
+
+    async def counted_read(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        reads.append(fn)
+        return await read(fn, *args, **kwargs)
+
+    def counted_write(stream: live.Stream, chunk: bytes) -> None:
+        chunks.append(chunk)
+        write(stream, chunk)
+
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(StreamReader(place, owner.token)) for _ in range(READERS)]
+        await put(rt, red.ann, letter())
+        for stream in streams:
+            await stream.next()
+        monkeypatch.setattr(rt.db, "read", counted_read)
+        monkeypatch.setattr(live.Stream, "write", counted_write)
+        one = await put(rt, red.ann, letter())
+        assert {(await stream.next()).data["data"]["id"] for stream in streams} == {one.public_id}
+        assert [fn for fn in reads if fn.__module__ == events.__name__] == [events.list_after]
+        assert len(chunks) == READERS
+        assert len({id(chunk) for chunk in chunks}) == 1
+
+
+async def test_streams_from_different_places_get_what_they_miss(
+    rt: Runtime, owner: Native, red: Tenant, place: Place
+) -> None:
+    assert owner.token is not None
+    numbers = []
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(5):
+            await put(rt, red.ann, letter())
+            numbers.append(int((await rt.db.read(events.bounds, red.account.id))[0]))
+        streams = [
+            await stack.enter_async_context(StreamReader(place, owner.token, headers={"last-event-id": str(number)}))
+            for number in reversed(numbers)
+        ]
+        await put(rt, red.ann, letter())
+        last = int((await rt.db.read(events.bounds, red.account.id))[0])
+        for number, stream in zip(reversed(numbers), streams, strict=True):
+            assert [(await stream.next()).id for _ in range(number, last)] == list(range(number + 1, last + 1))
 
 
 async def test_streams_say_that_they_live(
