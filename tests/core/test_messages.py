@@ -14,6 +14,7 @@ from restante.ids import AccountId, EventNumber, FolderId, MailboxId, MessageId
 from restante.runtime import Runtime
 from restante.schema import tables
 from restante.schema.connections import ReadConn
+from restante.schema.prepared import WIDTH
 from tests.makers import eml, make_mailbox, make_message, refresh
 
 
@@ -54,6 +55,13 @@ async def require_counters(rt: Runtime, mailbox: Mailbox) -> None:
         total, size = total + each.messages, size + each.size_bytes
     now = await refresh(rt, mailbox)
     assert (now.messages, now.used_bytes) == (total, size)
+
+
+async def test_by_any_number_of_ids_in_the_order_given(rt: Runtime, bob: Mailbox) -> None:
+    made = [(await make_message(rt, bob)).message_id for _ in range(WIDTH + 2)]
+    for wanted in ([], made[:1], made[:WIDTH], [*reversed(made), MessageId(10**9)], [made[0], made[3], made[1]]):
+        rows = await rt.db.read(messages.by_ids, bob.account_id, wanted)
+        assert [row.id for row in rows] == [one for one in wanted if one in made]
 
 
 async def test_a_new_mailbox_has_its_folders(rt: Runtime, bob: Mailbox) -> None:

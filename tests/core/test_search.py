@@ -116,3 +116,10 @@ def test_excerpt_keeps_the_hit_inside() -> None:
     assert search.excerpt(wide, ["needle"]) == search.excerpt(" ".join(wide.split()), ["needle"])
     assert search.excerpt("İ" * 700 + " Needle", ["needle"]) == "..." + "Needle"
     assert search.excerpt("nothing here", ["needle"]) is None
+    assert search.excerpt("nothing hére", ["needle"]) is None
+
+
+def test_excerpt_finds_what_folding_changes() -> None:
+    assert search.excerpt("die lange Straße dort", ["strasse"]) == "die lange Straße dort"
+    assert search.excerpt("a nee\0dle there", ["needle"]) == "a nee\0dle there"
+    assert search.excerpt("ＷＩＤＥ\n letters", ["wide"]) == "ＷＩＤＥ letters"

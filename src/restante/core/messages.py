@@ -21,7 +21,7 @@ from restante.ids import AccountId, ContentId, FolderId, MailboxId, MessageId, M
 from restante.mail.address import Address
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn, touch
-from restante.schema.prepared import Prepared
+from restante.schema.prepared import Prepared, PreparedByIds
 
 T = TypeVar("T")
 
@@ -122,6 +122,7 @@ _FIND = Prepared(
     )
 )
 _GET = Prepared(select(*_COLUMNS).where(_m.id == bindparam("message"), _m.account_id == bindparam("account")))
+_BY_IDS = PreparedByIds(select(*_COLUMNS).where(_m.account_id == bindparam("account")), _m.id)
 _TRACE = Prepared(
     select(_m.trace, _m.content_id).where(_m.id == bindparam("message"), _m.account_id == bindparam("account"))
 )
@@ -202,8 +203,7 @@ def get_public(conn: ReadConn, account_id: AccountId, public_id: uuid.UUID) -> M
 def by_ids(conn: ReadConn, account_id: AccountId, message_ids: Iterable[int]) -> list[MessageRow]:
     """Those of the ids that exist, in the order given."""
     wanted = list(message_ids)
-    rows = conn.execute(select(*_COLUMNS).where(_m.account_id == account_id, _m.id.in_(wanted)))
-    found = {row[0]: _row(row) for row in rows}
+    found = {row[0]: _row(row) for row in _BY_IDS.rows(conn, {"account": account_id}, wanted)}
     return [found[message_id] for message_id in wanted if message_id in found]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import zstandard
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from restante.core import messages
 from restante.core.messages import MessageRow, Page
@@ -18,14 +18,20 @@ from restante.ids import AccountId, FolderId, MailboxId
 from restante.mail import message, words
 from restante.schema import fulltext, tables
 from restante.schema.connections import ReadConn, scanning
+from restante.schema.prepared import PreparedByIds
 
 SNIPPET = 160  # characters at most, the cut marks included
 BEFORE = 50  # of them in front of the hit
 CUT = "..."
 LIMIT_MAX = 1_000
 OFFSET_MAX = 100_000
-NEAR = 500  # characters on either side of a hit in which its snippet is looked for
+NEAR = 240  # characters on either side of a hit in which its snippet is looked for
 READABLE_MAX = 64 * 1024  # characters of its text that are looked through
+
+_c = tables.contents.c
+_CONTENTS = PreparedByIds(
+    select(_c.id, _c.size_bytes, _c.structure, _c.raw, _c.folded).where(_c.account_id == bindparam("account")), _c.id
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +85,19 @@ def search(
 def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pieces: Sequence[str]) -> Iterator[Hit]:
     snippets = {row.id: excerpt(row.preview, pieces) for row in rows}
     missing = [row for row in rows if snippets[row.id] is None]
-    c = tables.contents.c
-    wanted = {row.content_id for row in missing}
-    found = conn.execute(
-        select(c.id, c.size_bytes, c.structure, c.raw, c.folded).where(c.account_id == account_id, c.id.in_(wanted))
-    )
-    contents = {item.id: item for item in found} if wanted else {}
+    contents = {
+        row[0]: row for row in _CONTENTS.rows(conn, {"account": account_id}, [one.content_id for one in missing])
+    }
     unzip = zstandard.ZstdDecompressor()
     for row in missing:
-        item = contents.get(row.content_id)
-        if item is None:
+        if row.content_id not in contents:
             continue
-        if item.raw is not None:
-            raw = unzip.decompress(item.raw, max_output_size=item.size_bytes)
-            body = "\n".join(message.readable(message.load(item.structure), raw, READABLE_MAX))
+        _, size_bytes, structure, packed, folded = contents[row.content_id]
+        if packed is not None:
+            raw = unzip.decompress(packed, max_output_size=size_bytes)
+            body = "\n".join(message.readable(message.load(structure), raw, READABLE_MAX))
         else:
-            body = _body(fulltext.unfold(unzip, item.folded or b""), row.preview)
+            body = _body(fulltext.unfold(unzip, folded or b""), row.preview)
         snippets[row.id] = excerpt(body, pieces)
     for row in rows:
         yield Hit(row, snippets[row.id] or _cut(row.preview, 0))
@@ -107,36 +110,37 @@ def _body(folded: str, preview: str) -> str:
 
 def excerpt(text: str, pieces: Sequence[str]) -> str | None:
     """At most ``SNIPPET`` characters of ``text`` around the first of ``pieces`` in it; None when none is there."""
-    return _quick_excerpt(text, pieces) or _full_excerpt(" ".join(text.split()), pieces)
-
-
-def _quick_excerpt(text: str, pieces: Sequence[str]) -> str | None:
-    """As ``excerpt``, looking at the surroundings of the hit alone; None when this does not tell."""
     lowered = text.lower()
-    if len(lowered) != len(text):
+    place = _first(lowered, pieces)
+    if place is None or len(lowered) != len(text):
+        return _full_excerpt(text, pieces)
+    return _near(text, place) or _full_excerpt(text, pieces)
+
+
+def _first(folded: str, pieces: Sequence[str]) -> int | None:
+    """The place of the first of ``pieces``."""
+    return min([place for piece in pieces if (place := folded.find(piece)) >= 0], default=None)
+
+
+def _near(text: str, place: int) -> str | None:
+    """The excerpt around ``place``, made of its surroundings alone; None when these are mostly white space."""
+    start, end = max(place - NEAR, 0), place + NEAR
+    before, after = " ".join(text[start:place].split()), " ".join(text[place:end].split())
+    if (start and len(before) < SNIPPET) or (end < len(text) and len(after) < SNIPPET):
         return None
-    places = [place for piece in pieces if (place := lowered.find(piece)) >= 0]
-    if not places:
-        return None
-    place = min(places)
-    start = max(place - NEAR, 0)
-    before = " ".join(text[start:place].split())
-    after = " ".join(text[place : place + NEAR].split())
-    if (start and len(before) < SNIPPET) or (place + NEAR < len(text) and len(after) < SNIPPET):
-        return None  # mostly white space
     gap = " " if before and text[place - 1].isspace() else ""
     return _cut(before + gap + after, len(before) + len(gap))
 
 
-def _full_excerpt(plain: str, pieces: Sequence[str]) -> str | None:
-    folded = plain.lower() if plain.isascii() else words.fold(plain)
-    places = [place for piece in pieces if (place := folded.find(piece)) >= 0]
-    if not places:
+def _full_excerpt(text: str, pieces: Sequence[str]) -> str | None:
+    if _first(words.fold_letters(text), pieces) is None:
         return None
-    place = min(places)
-    if len(folded) != len(plain):
-        place = _place_in(plain, folded, place)
-    return _cut(plain, place)
+    plain = " ".join(text.split())
+    folded = words.fold(plain)
+    place = _first(folded, pieces)
+    if place is None:
+        return None
+    return _cut(plain, place if len(folded) == len(plain) else _place_in(plain, folded, place))
 
 
 def _place_in(plain: str, folded: str, place: int) -> int:

@@ -8,11 +8,13 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ClauseElement
 
 Row = tuple[Any, ...]
+
+WIDTH = 50  # ids in one statement: a page of most lists
 
 
 class Prepared:
@@ -69,6 +71,26 @@ class Prepared:
                 cursor.executemany(text, items)
         finally:
             cursor.close()
+
+
+class PreparedByIds:
+    """A prepared statement for rows whose ``column`` is one of any number of ids, ``WIDTH`` of them at a time.
+
+    Its text is always the same, so that neither SQLAlchemy nor the engine begins anew for each number of ids.
+    """
+
+    def __init__(self, statement: Select[Any], column: ColumnElement[int]) -> None:
+        wanted: list[BindParameter[int]] = [bindparam(f"id{place}") for place in range(WIDTH)]
+        self._prepared = Prepared(statement.where(column.in_(wanted)))
+
+    def rows(self, conn: Connection, values: Mapping[str, Any], ids: Sequence[int]) -> list[Row]:
+        """All rows, in no order."""
+        found: list[Row] = []
+        for start in range(0, len(ids), WIDTH):
+            some = ids[start : start + WIDTH]
+            given = {f"id{place}": some[min(place, len(some) - 1)] for place in range(WIDTH)}
+            found += self._prepared.rows(conn, {**values, **given})
+        return found
 
 
 _Compiled = tuple[str, Callable[[Mapping[str, Any]], Any]]
