@@ -230,6 +230,20 @@ class Transfer(_Body, kw_only=True):
     status: str
 
 
+class TransferComplained(_Body, kw_only=True):
+    """Somebody who got a message calls it spam (RFC 5965). ``kind``: abuse, fraud, virus or other.
+
+    ``id``: the submission's public id; ``reporter``: the program or server that says so.
+    """
+
+    submission: int
+    id: str
+    transfer: int
+    recipient: str
+    kind: str
+    reporter: str | None
+
+
 class Webhook(_Body):
     """A place that is called when something happens, by its id."""
 
@@ -310,6 +324,7 @@ TYPES: dict[str, EventType] = {
     "token.revoked": EventType(1, TokenRevoked),
     "token.updated": EventType(1, TokenUpdated),
     "transfer.bounced": EventType(1, Transfer),
+    "transfer.complained": EventType(1, TransferComplained),
     "transfer.deferred": EventType(1, Transfer),
     "transfer.delivered": EventType(1, Transfer),
     "webhook.broken": EventType(1, WebhookBroken),

@@ -151,12 +151,13 @@ def parse(parsed: Message, raw: Buffer) -> tuple[Reported, ...]:
     """
     for part in structure.walk(parsed.root):
         if part.content_type in _STATUS_TYPES:
-            return tuple(_rfc3464(_body(part, raw, MAX_STATUS_BYTES)))
+            return tuple(_rfc3464(part_text(part, raw, MAX_STATUS_BYTES)))
     failed = _exim(raw)
     return failed or tuple(_qmail(parsed, raw))
 
 
-def _body(part: Part, raw: Buffer, limit: int) -> str:
+def part_text(part: Part, raw: Buffer, limit: int) -> str:
+    """The first ``limit`` bytes of a part of a report, decoded."""
     body = b""
     for chunk in message.decoded(part, raw):
         body += chunk[: limit - len(body)]
@@ -169,7 +170,7 @@ def _rfc3464(text: str) -> Iterator[Reported]:
     """The recipients that a delivery-status part gives up on: those whose action is ``failed``."""
     found = 0
     lines = text.replace("\r\n", "\n").split("\n")
-    for fields in _blocks(lines):
+    for fields in field_groups(lines):
         recipient = fields.get("original-recipient") or fields.get("final-recipient")
         if recipient is None or fields.get("action", "").lower() != "failed":
             continue
@@ -184,7 +185,7 @@ def _rfc3464(text: str) -> Iterator[Reported]:
         yield Reported(final, code, serialize.clean(diagnostic) or f"reported as failed: {code}", mta)
 
 
-def _blocks(lines: list[str]) -> Iterator[dict[str, str]]:
+def field_groups(lines: list[str]) -> Iterator[dict[str, str]]:
     """Groups of fields between blank lines, folded lines joined, the first of equal names kept."""
     fields: dict[str, str] = {}
     name = ""
@@ -233,7 +234,7 @@ def _qmail(parsed: Message, raw: Buffer) -> Iterator[Reported]:
     """qmail-send's text (QSBMF): a paragraph ``<address>:`` and the reason for each recipient."""
     if parsed.root.content_type != "text/plain":
         return
-    text = _body(parsed.root, raw, MAX_TEXT_BYTES)
+    text = part_text(parsed.root, raw, MAX_TEXT_BYTES)
     if not text.lstrip().startswith("Hi. This is the qmail-send program"):
         return
     for number, found in enumerate(_QMAIL.finditer(text)):

@@ -365,6 +365,7 @@ transfers = Table(  # one recipient of a submission
     Column("last_attempt_at", BigInteger),
     Column("next_attempt_at", BigInteger),  # null: final
     Column("delivered_at", BigInteger),
+    Column("complained_at", BigInteger),  # when the first abuse report about it came (RFC 5965)
     Index("ix_transfers_submission", "account_id", "submission_id", "domain"),
     sqlite_autoincrement=True,
 )

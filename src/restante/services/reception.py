@@ -12,7 +12,7 @@ from restante import ids, log
 from restante.core.delivery import Delivered, Target
 from restante.core.routing import Route
 from restante.errors import Invalid, NotFound, TooLarge, Unavailable
-from restante.mail import serialize
+from restante.mail import feedback, serialize
 from restante.mail.message import Message
 from restante.mail.structure import Buffer
 from restante.runtime import Runtime
@@ -77,6 +77,8 @@ async def receive(rt: Runtime, envelope: Envelope, source: Source, raw: Buffer) 
     ]
     if any(route.submission_id is not None for route in routes):
         await reports.note(rt, routes, examined.message, raw)
+    if feedback.is_report(examined.message):
+        await reports.note_complaint(rt, routes, examined.message, raw)
     try:
         delivered = await storing.deliver(rt, raw, examined, targets, now) if targets else []
     except NotFound as error:  # removed since RCPT: on the next try RCPT says so, to that recipient alone

@@ -1,23 +1,23 @@
-"""Reports of failed delivery: ours to our senders, and those of other servers that come back to a return path.
+"""Reports: of failed delivery, ours to our senders and those that come back to a return path; and of abuse.
 
-Both end in the INBOX of the sender's mailbox. A message with the null sender is never reported on (RFC 5321 §6.1), so
-no report begets another.
+All end in an INBOX. A message with the null sender is never reported on (RFC 5321 §6.1), so no report begets another.
 """
 
 import asyncio
 from collections.abc import Sequence
 
 from restante import log
-from restante.core import contents, transfer
+from restante.core import complaints, contents, routing, transfer
 from restante.core.delivery import Target
 from restante.core.jobs import Job
-from restante.core.routing import Route
+from restante.core.routing import RETURN_PREFIX, Route
 from restante.core.transfer import Failed, Failure
-from restante.errors import NotFound, Unavailable
+from restante.errors import NotFound, RestanteError, Unavailable
 from restante.ids import AccountId, SubmissionId, TransferId
-from restante.mail import dsn, message, serialize
+from restante.mail import dsn, feedback, message, serialize
 from restante.mail.address import Address
 from restante.mail.dsn import FailedRecipient, Report
+from restante.mail.feedback import Complaint
 from restante.mail.message import Message
 from restante.mail.structure import Buffer
 from restante.runtime import Runtime
@@ -40,6 +40,46 @@ async def note(rt: Runtime, routes: Sequence[Route], parsed: Message, raw: Buffe
                 transfer.record_report, route.account_id, route.submission_id, failures, rt.clock.now()
             )
             _log.info("report noted", submission=route.submission_id, bounced=count)
+
+
+async def note_complaint(rt: Runtime, routes: Sequence[Route], parsed: Message, raw: Buffer) -> None:
+    """Note what an abuse report complains of, if that was sent from here; durable when it returns. Raises Unavailable.
+
+    Its return path names the message, wherever the report comes in; its Message-ID does among what the accounts of
+    ``routes`` sent.
+    """
+    found = await asyncio.get_running_loop().run_in_executor(rt.pool, feedback.parse, parsed, raw)
+    if found is None:
+        return
+    for account_id, submission_id in await _complained_about(rt, routes, found):
+        is_new = await rt.db.write(
+            complaints.record,
+            account_id,
+            submission_id,
+            found.recipient,
+            found.kind,
+            found.reporter,
+            rt.clock.now(),
+        )
+        _log.info("complaint", submission=submission_id, kind=found.kind, noted=is_new)
+
+
+async def _complained_about(
+    rt: Runtime, routes: Sequence[Route], found: Complaint
+) -> list[tuple[AccountId, SubmissionId]]:
+    if found.return_path.startswith(RETURN_PREFIX):
+        try:
+            route, *_ = await rt.db.read(routing.resolve, found.return_path)
+        except RestanteError as error:
+            if isinstance(error, Unavailable) and error.code != "account_suspended":
+                raise
+            return []  # not a return path of ours
+        return [] if route.submission_id is None else [(route.account_id, route.submission_id)]
+    if not found.message_id:
+        return []
+    accounts = dict.fromkeys(route.account_id for route in routes)
+    each = [(account_id, await rt.db.read(complaints.find, account_id, found.message_id)) for account_id in accounts]
+    return [(account_id, submission_id) for account_id, submission_id in each if submission_id is not None]
 
 
 async def tell_sender(rt: Runtime, job: Job) -> bool:

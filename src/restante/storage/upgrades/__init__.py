@@ -11,10 +11,10 @@ from sqlalchemy import Connection, insert, inspect, select, update
 from restante import ids
 from restante.errors import Conflict
 from restante.schema import tables
-from restante.storage.upgrades import u0002_sending, u0003_events
+from restante.storage.upgrades import u0002_sending, u0003_events, u0004_programs
 
 FIRST = 1
-UPGRADES: dict[int, Callable[[Connection], None]] = {2: u0002_sending.run, 3: u0003_events.run}
+UPGRADES: dict[int, Callable[[Connection], None]] = {2: u0002_sending.run, 3: u0003_events.run, 4: u0004_programs.run}
 """Version -> the step that leads to it from the version before."""
 
 CURRENT = max(UPGRADES, default=FIRST)

@@ -1,0 +1,15 @@
+"""Upgrade 4: what programs are told and do: complaints."""
+
+from sqlalchemy import Connection, literal_column, select, table, text
+
+
+def run(conn: Connection) -> None:
+    """Add what abuse reports need."""
+    _add(conn, "transfers", "complained_at", "BIGINT")
+
+
+def _add(conn: Connection, name: str, column: str, definition: str) -> None:
+    """Add a column, unless an earlier step has just made the table as it is today."""
+    columns = conn.execute(select(literal_column("*")).select_from(table(name)).limit(0)).keys()
+    if column not in list(columns):
+        conn.execute(text(f"ALTER TABLE {name} ADD COLUMN {column} {definition}"))
