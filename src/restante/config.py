@@ -399,6 +399,15 @@ class Events:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """``[retention]``"""
+
+    trash_days: int = _setting(
+        30, "Messages are deleted for good when they have been in Trash so long; 0: never.", least=0, most=36500
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Every setting of one server. Made by ``load``; ``Config()`` holds the defaults (tests)."""
 
@@ -420,6 +429,7 @@ class Config:
     limits: Limits = _section(Limits, "How often.")
     storage: Storage = _section(Storage, "Where bytes live.")
     events: Events = _section(Events, "The log of what happened, for programs that follow it.")
+    retention: Retention = _section(Retention, "How long mail is kept.")
     log: Log = _section(Log, "The log, on standard error.")
     metrics: Metrics = _section(Metrics, "Prometheus metrics.")
 

@@ -178,6 +178,20 @@ def test_messages(cli: Cli, tmp_path: Path) -> None:
     assert cli.run("message", "show", "alice@example.test", "2").code == 3
 
 
+def test_a_message_comes_back_from_trash(cli: Cli, tmp_path: Path) -> None:
+    cli.json("account", "add", "other")
+    cli.json("mailbox", "add", "alice@example.test")
+    (tmp_path / "a.eml").write_bytes(MESSAGE)
+    cli.json("import", str(tmp_path / "a.eml"), "--mailbox", "alice@example.test", "--folder", "Trash")
+    (there,) = cli.json("message", "list", "alice@example.test", "--folder", "Trash")["messages"]
+    back = cli.json("message", "undelete", there["id"])
+    assert back == there | {"folder": "INBOX", "uid": 1}
+    assert cli.json("message", "list", "alice@example.test")["messages"] == [back]
+    assert cli.run("message", "undelete", there["id"]).code == 4
+    for unknown in ("x", "00000000-0000-0000-0000-000000000000", "\0"):
+        assert cli.run("message", "undelete", unknown).code == 3
+
+
 def test_exit_codes_and_error_texts(cli: Cli, tmp_path: Path) -> None:
     missing = cli.run("account", "list", "--json")
     assert missing.code == 3

@@ -151,8 +151,9 @@ RUN = [
     ("webhook calls", "{hook}"),
     ("webhook redeliver", "{hook} --dead"),
     ("webhook remove", "{hook}"),
-    ("import", "a.eml --mailbox alice@example.test"),
-    ("message list", "alice@example.test"),
+    ("import", "a.eml --mailbox alice@example.test --folder Trash"),
+    ("message list", "alice@example.test --folder Trash"),
+    ("message undelete", "{trashed}"),
     ("message show", "alice@example.test 1"),
     ("message raw", "alice@example.test 1"),
     ("send", "--from alice@example.test --to bob@example.org --text hello"),
@@ -183,6 +184,7 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
         sent = printed.get("send", {}).get("queue_id", "")
         given = arguments.replace("--account workshop2", "--account default").replace("{sent}", sent)
         given = given.replace("{hook}", printed.get("webhook add", {}).get("id", ""))
+        given = given.replace("{trashed}", printed["message list"]["messages"][0]["id"]) if "{t" in given else given
         words = [*command.split(), *given.split(), "--json"]
         if command == "account add":
             runner.invoke(restante, ["account", "add", "default"], catch_exceptions=False)

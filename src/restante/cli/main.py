@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "mailbox": ("mailboxes", "mailbox", "Mailboxes."),
     "alias": ("aliases", "alias", "Further addresses of mailboxes."),
     "token": ("tokens", "token", "Tokens of programs."),
-    "message": ("messages", "message", "Messages: list, show, raw bytes."),
+    "message": ("messages", "message", "Messages: list, show, raw bytes, undelete."),
     "send": ("submission", "send", "Send a message."),
     "queue": ("submission", "queue", "Mail that is being sent: list, show, retry, hold, release, drop."),
     "events": ("events", "events", "What happened, and what happens now."),

@@ -12,7 +12,7 @@ COLUMNS = ("uid", "received_at", "from", "subject", "size_bytes", "attachments",
 
 @click.group()
 def message() -> None:
-    """Messages of a mailbox: list, show, raw bytes."""
+    """Messages of a mailbox: list, show, raw bytes, take back from Trash."""
 
 
 @message.command("list", epilog=example('restante message list alice@example.test --search "invoice march"'))
@@ -74,3 +74,15 @@ def raw(call: Call, mailbox: str, uid: int, folder: str) -> None:
         return
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
+
+
+@message.command(epilog=example("restante message undelete 01a1fede-49a0-752b-87cc-449d5fce9a10"))
+@click.argument("message_id", metavar="ID")
+@common
+def undelete(call: Call, message_id: str) -> None:
+    """Move a message from Trash back to the folder it was in (or to INBOX, when that is not known)."""
+    found = call.run(lambda link: link.call("message.undelete", message=message_id))
+    if call.json:
+        output.as_json(found)
+    else:
+        print(f"message {found['id']} is in {output.cell(found['folder'], None)} of {found['mailbox']}")

@@ -25,6 +25,7 @@ from restante.schema.prepared import Prepared, PreparedByIds
 
 T = TypeVar("T")
 
+TRASH = "trash"  # the role of the folder that keeps for a while what is to go
 MAX_KEYWORDS = 30
 MAX_KEYWORD = 64  # characters
 
@@ -194,10 +195,16 @@ def get(conn: ReadConn, account_id: AccountId, message_id: MessageId) -> Message
 
 def get_public(conn: ReadConn, account_id: AccountId, public_id: uuid.UUID) -> MessageRow:
     """One message by its public id. Raises NotFound(code="message_not_found")."""
-    row = conn.execute(select(*_COLUMNS).where(_m.account_id == account_id, _m.public_id == public_id.bytes)).first()
+    row = find_public(conn, account_id, public_id)
     if row is None:
         raise NotFound("no such message", code="message_not_found")
-    return _row(row)
+    return row
+
+
+def find_public(conn: ReadConn, account_id: AccountId, public_id: uuid.UUID) -> MessageRow | None:
+    """The message of the account with that public id."""
+    row = conn.execute(select(*_COLUMNS).where(_m.account_id == account_id, _m.public_id == public_id.bytes)).first()
+    return None if row is None else _row(row)
 
 
 def by_ids(conn: ReadConn, account_id: AccountId, message_ids: Iterable[int]) -> list[MessageRow]:
@@ -245,8 +252,11 @@ def _places(
 
 def _advance(
     conn: WriteConn, account_id: AccountId, folder_id: FolderId, *, messages: int, unseen: int, size: int, uids: int = 0
-) -> tuple[Uid, ModSeq]:
-    """Take the folder's next modseq (and ``uids`` UIDs) and move its counters; returns the first UID and the modseq."""
+) -> tuple[Uid, ModSeq, bool]:
+    """Take the folder's next modseq (and ``uids`` UIDs) and move its counters.
+
+    Returns the first UID, the modseq, and whether the folder is Trash.
+    """
     f = tables.folders.c
     row = conn.execute(
         update(tables.folders)
@@ -258,11 +268,11 @@ def _advance(
             unseen=f.unseen + unseen,
             size_bytes=f.size_bytes + size,
         )
-        .returning(f.uid_next, f.modseq)
+        .returning(f.uid_next, f.modseq, f.role)
     ).first()
     if row is None:
         raise NotFound("no such folder", code="folder_not_found")
-    return Uid(row.uid_next - uids), ModSeq(row.modseq)
+    return Uid(row.uid_next - uids), ModSeq(row.modseq), row.role == TRASH
 
 
 def _unseen(places: Iterable[_Place]) -> int:
@@ -309,7 +319,7 @@ def set_flags(
         if not touched:
             continue
         unseen = sum(bool(place.flags & Flag.SEEN) - bool(flags & Flag.SEEN) for place, flags in touched)
-        _, modseq = _advance(conn, account_id, folder_id, messages=0, unseen=unseen, size=0)
+        _, modseq, _ = _advance(conn, account_id, folder_id, messages=0, unseen=unseen, size=0)
         for place, flags in touched:
             conn.execute(
                 update(tables.messages)
@@ -353,7 +363,13 @@ def move(
             continue
         size, unseen, count = sum(place.size_bytes for place in places), _unseen(places), len(places)
         _leave(conn, account_id, source_id, places)
-        uid, modseq = _advance(conn, account_id, folder_id, messages=count, unseen=unseen, size=size, uids=count)
+        uid, modseq, is_trash = _advance(
+            conn, account_id, folder_id, messages=count, unseen=unseen, size=size, uids=count
+        )
+        if is_trash:
+            trashed = {"account_id": account_id, "folder_id": folder_id, "origin_id": source_id}
+            trashed["trashed_at"] = clock.to_micros(now)
+            conn.execute(insert(tables.trashed), [trashed | {"uid": uid + at} for at in range(count)])
         for place in places:
             conn.execute(
                 update(tables.messages)
@@ -437,7 +453,15 @@ def remove(
 def _leave(conn: WriteConn, account_id: AccountId, folder_id: FolderId, places: Sequence[_Place]) -> None:
     """Take messages out of a folder's counters and note their UIDs as gone."""
     size = sum(place.size_bytes for place in places)
-    _, modseq = _advance(conn, account_id, folder_id, messages=-len(places), unseen=-_unseen(places), size=-size)
+    _, modseq, is_trash = _advance(
+        conn, account_id, folder_id, messages=-len(places), unseen=-_unseen(places), size=-size
+    )
+    if is_trash:
+        t = tables.trashed.c
+        uids = [place.uid for place in places]
+        conn.execute(
+            delete(tables.trashed).where(t.account_id == account_id, t.folder_id == folder_id, t.uid.in_(uids))
+        )
     conn.execute(
         insert(tables.expunged),
         [{"account_id": account_id, "folder_id": folder_id, "modseq": modseq, "uid": place.uid} for place in places],

@@ -13,7 +13,7 @@ from restante.core.transfer import REPORT_KIND
 from restante.ids import AccountId
 from restante.jobs.worker import Handler
 from restante.runtime import Runtime
-from restante.services import domains, notices, removal, reports, statistics, submission, transfer
+from restante.services import domains, notices, removal, reports, retention, statistics, submission, transfer
 
 SWEEP_ROWS = 200
 RECLAIM_PAGES = 2000
@@ -67,6 +67,7 @@ HANDLERS: Mapping[str, Handler] = {
     "check-domains": domains.check_proofs,
     "expire-domains": removal.expire_unapproved,
     "purge-removed": removal.purge,
+    "purge-trash": retention.purge_trash,
     "prune-events": prune_events,
     "count-arrivals": statistics.count_arrivals,
     "sweep-submissions": submission.sweep,
@@ -80,6 +81,7 @@ PERIODIC: Mapping[str, timedelta] = {
     "check-domains": timedelta(minutes=10),
     "expire-domains": timedelta(hours=1),
     "purge-removed": timedelta(minutes=1),
+    "purge-trash": timedelta(hours=1),
     "prune-events": timedelta(hours=1),
     "count-arrivals": timedelta(seconds=15),
     "sweep-submissions": timedelta(hours=1),

@@ -230,6 +230,17 @@ expunged = Table(  # UIDs that left a folder, for QRESYNC's VANISHED (RFC 7162 Â
     sqlite_with_rowid=False,
 )
 
+trashed = Table(  # what was moved to Trash: where it came from and when, in the order of its UIDs there
+    "trashed",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("folder_id", BigInteger, primary_key=True),  # Trash
+    Column("uid", BigInteger, primary_key=True),
+    Column("origin_id", BigInteger),  # the folder it was in; null: it got there some other way
+    Column("trashed_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 events = Table(  # the durable log: one row a fact, written in the transaction that caused it
     "events",
     metadata,

@@ -47,6 +47,7 @@ OPERATIONS: dict[str, Operation] = {
     "message.list": messages.message_list,
     "message.raw": messages.message_raw,
     "message.show": messages.message_show,
+    "message.undelete": messages.message_undelete,
     "queue.drop": submission.queue_drop,
     "queue.hold": submission.queue_hold,
     "queue.list": submission.queue_list,

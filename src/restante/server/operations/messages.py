@@ -1,9 +1,11 @@
-"""Operations on messages: list, show, raw bytes."""
+"""Operations on messages: list, show, raw bytes, take back from Trash."""
 
 import asyncio
+import uuid
+from datetime import datetime
 from typing import Any
 
-from restante.core import folders, messages, search
+from restante.core import accounts, folders, mailboxes, messages, search, trash
 from restante.core.folders import Folder
 from restante.core.mailboxes import Mailbox
 from restante.core.messages import MessageRow
@@ -11,7 +13,7 @@ from restante.errors import NotFound
 from restante.mail import message
 from restante.mail.address import Address
 from restante.runtime import Runtime
-from restante.schema.connections import ReadConn
+from restante.schema.connections import ReadConn, WriteConn
 from restante.server.operations import naming
 from restante.services import retrieval
 from restante.services.retrieval import Content
@@ -127,3 +129,26 @@ async def message_raw(rt: Runtime, mailbox: str, uid: int, folder: str = "INBOX"
     """One message as its recipient sees it: trace headers, then the received bytes."""
     row, shown = await rt.db.read(_find_message, mailbox, folder, uid)
     return await retrieval.raw(rt, shown["account_id"], row.id)
+
+
+async def message_undelete(rt: Runtime, message: str) -> Json:
+    """Move a message, by its id, from Trash back to where it was."""
+    try:
+        public_id = uuid.UUID(message)
+    except ValueError:
+        raise _unknown(message) from None
+    return await rt.db.write(_undelete, public_id, rt.clock.now())
+
+
+def _undelete(conn: WriteConn, public_id: uuid.UUID, now: datetime) -> Json:
+    for account in accounts.list_accounts(conn):  # the operator names no account
+        if messages.find_public(conn, account.id, public_id) is not None:
+            row = trash.undelete(conn, account.id, public_id, now)
+            owner = mailboxes.get(conn, account.id, row.mailbox_id)
+            names = {one.id: one.name for one in folders.list_folders(conn, account.id, owner.id)}
+            return _message_json(row, owner.address, names[row.folder_id])
+    raise _unknown(str(public_id))
+
+
+def _unknown(message: str) -> NotFound:
+    return NotFound(f"there is no message {message}", code="message_not_found")

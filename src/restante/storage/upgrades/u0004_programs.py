@@ -1,11 +1,16 @@
-"""Upgrade 4: what programs are told and do: complaints."""
+"""Upgrade 4: what programs are told and do: complaints, retention."""
 
 from sqlalchemy import Connection, literal_column, select, table, text
 
+from restante.schema import tables
+
+NEW = (tables.trashed,)
+
 
 def run(conn: Connection) -> None:
-    """Add what abuse reports need."""
+    """Add what abuse reports and retention need."""
     _add(conn, "transfers", "complained_at", "BIGINT")
+    tables.metadata.create_all(conn, tables=NEW, checkfirst=False)
 
 
 def _add(conn: Connection, name: str, column: str, definition: str) -> None:
