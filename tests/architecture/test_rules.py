@@ -96,7 +96,7 @@ WITHOUT_ACCOUNT = {
     "accounts.list_accounts",
     # one message for recipients of several accounts: each target names its own
     "delivery.deliver",
-    "delivery.deliver_encoded",
+    "deliveries.deliver_encoded",
     "delivery.place",
     # one call in a form of its own: the account stands in it
     "submission.accept_encoded",

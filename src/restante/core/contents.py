@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
@@ -11,6 +11,7 @@ from restante import clock
 from restante.errors import NotFound
 from restante.ids import AccountId, ContentId
 from restante.schema import tables
+from restante.schema.arrays import Rows
 from restante.schema.connections import ReadConn, WriteConn
 from restante.schema.prepared import Prepared
 
@@ -21,6 +22,9 @@ _INSERT = Prepared(
     .values({column.name: bindparam(column.name) for column in tables.contents.columns if column.name != "id"})
     .returning(_c.id)
 )
+ADDED = Rows("content", tables.contents.columns)
+"""Contents that another statement adds with its own, made of ``row`` and their ids."""
+
 _GET = Prepared(
     select(_c.size_bytes, _c.sha256, _c.blob_key, _c.structure, _c.raw).where(
         _c.account_id == bindparam("account"), _c.id == bindparam("content")
@@ -64,23 +68,25 @@ class Unused:
 
 def add(conn: WriteConn, account_id: int, content: NewContent, uses: int, created_at: int) -> ContentId:
     """Write one content row that ``uses`` messages of the same transaction will point to."""
-    row = _INSERT.row(
-        conn,
-        {
-            "account_id": account_id,
-            "uses": uses,
-            "unused_at": None,
-            "created_at": created_at,
-            "size_bytes": content.size_bytes,
-            "sha256": content.sha256,
-            "blob_key": content.blob_key,
-            "structure": content.structure,
-            "folded": content.folded,
-            "raw": content.raw,
-        },
-    )
-    assert row is not None
-    return ContentId(row[0])
+    added = _INSERT.row(conn, row(account_id, content, uses, created_at))
+    assert added is not None
+    return ContentId(added[0])
+
+
+def row(account_id: int, content: NewContent, uses: int, created_at: int) -> dict[str, Any]:
+    """The columns of a content, but for its id."""
+    return {
+        "account_id": account_id,
+        "uses": uses,
+        "unused_at": None,
+        "created_at": created_at,
+        "size_bytes": content.size_bytes,
+        "sha256": content.sha256,
+        "blob_key": content.blob_key,
+        "structure": content.structure,
+        "folded": content.folded,
+        "raw": content.raw,
+    }
 
 
 def get(conn: ReadConn, account_id: AccountId, content_id: ContentId) -> StoredContent:

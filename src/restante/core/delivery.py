@@ -7,6 +7,7 @@ commit the message is there whole, before it not at all.
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import bindparam, insert, select, true, update
@@ -136,43 +137,9 @@ def deliver(
             total += size
             delivered = place(conn, target, content_id, size, summary, micros)
             done.append(delivered)
-            facts.append(_fact(delivered, target, summary, size))
+            facts.append(fact(delivered, target, summary, size))
         events.record_all(conn, account_id, facts, now=received_at, more_bytes=total)
     return done
-
-
-class _Call(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The arguments of ``deliver``."""
-
-    parts: list[tuple[AccountId, NewContent]]
-    summary: Summary
-    targets: list[Target]
-    received_at: int  # microseconds
-
-
-_calls = msgspec.msgpack.Decoder(_Call)
-_encoder = msgspec.msgpack.Encoder()
-_answers = msgspec.msgpack.Decoder(list[Delivered])
-
-
-def encode_call(
-    parts: list[tuple[AccountId, NewContent]], summary: Summary, targets: list[Target], received_at: datetime
-) -> bytes:
-    """The arguments of ``deliver`` as ``deliver_encoded`` takes them: the hottest call travels in a form of its own."""
-    return _encoder.encode(_Call(parts, summary, targets, clock.to_micros(received_at)))
-
-
-@concurrent
-def deliver_encoded(conn: WriteConn, call: bytes) -> bytes:
-    """As ``deliver``, with bytes in and out: a tenth of the time that pickling the values takes."""
-    values = _calls.decode(call)
-    done = deliver(conn, values.parts, values.summary, values.targets, clock.from_micros(values.received_at))
-    return _encoder.encode(done)
-
-
-def decode_answer(answer: bytes) -> list[Delivered]:
-    """What ``deliver_encoded`` returned."""
-    return _answers.decode(answer)
 
 
 def place(conn: WriteConn, target: Target, content_id: int, size: int, summary: Summary, micros: int) -> Delivered:
@@ -181,12 +148,29 @@ def place(conn: WriteConn, target: Target, content_id: int, size: int, summary: 
     The content's uses, the event and the account's used bytes are the caller's. Raises NotFound.
     """
     public_id = ids.new_uuid()
-    values = {
+    values = columns(target, content_id, public_id, size, summary, micros) | {
         "in_account": target.account_id,
         "in_mailbox": target.mailbox_id,
         "in_folder": target.folder,
-        "more_unseen": 0 if target.flags & Flag.SEEN else 1,
+        "more_unseen": unseen(target),
         "more_bytes": size,
+    }
+    row = _PLACE.row(conn, values) if is_remote(conn) else _place_in_steps(conn, values)
+    if row is None:
+        raise NotFound("the folder is gone", code="folder_not_found")
+    folder_id, uid_next, modseq, message_id = row
+    if message_id is None:
+        raise NotFound("the mailbox is removed", code="mailbox_not_found")
+    return Delivered(
+        MessageId(message_id), str(public_id), target.mailbox_id, FolderId(folder_id), Uid(uid_next - 1), ModSeq(modseq)
+    )
+
+
+def columns(
+    target: Target, content_id: int, public_id: UUID, size: int, summary: Summary, micros: int
+) -> dict[str, Any]:
+    """The columns of a message, but for its id, its folder and its numbers there."""
+    return {
         "account_id": target.account_id,
         "mailbox_id": target.mailbox_id,
         "content_id": content_id,
@@ -208,15 +192,11 @@ def place(conn: WriteConn, target: Target, content_id: int, size: int, summary: 
         "preview": summary.preview,
         "trace": target.trace,
     }
-    row = _PLACE.row(conn, values) if is_remote(conn) else _place_in_steps(conn, values)
-    if row is None:
-        raise NotFound("the folder is gone", code="folder_not_found")
-    folder_id, uid_next, modseq, message_id = row
-    if message_id is None:
-        raise NotFound("the mailbox is removed", code="mailbox_not_found")
-    return Delivered(
-        MessageId(message_id), str(public_id), target.mailbox_id, FolderId(folder_id), Uid(uid_next - 1), ModSeq(modseq)
-    )
+
+
+def unseen(target: Target) -> int:
+    """What a message adds to the unseen ones of its folder."""
+    return 0 if target.flags & Flag.SEEN else 1
 
 
 def _place_in_steps(conn: WriteConn, values: dict[str, Any]) -> Row | None:
@@ -233,7 +213,8 @@ def _place_in_steps(conn: WriteConn, values: dict[str, Any]) -> Row | None:
     return *taken, row[0]
 
 
-def _fact(delivered: Delivered, target: Target, summary: Summary, size: int) -> events.NewEvent:
+def fact(delivered: Delivered, target: Target, summary: Summary, size: int) -> events.NewEvent:
+    """``message.received``."""
     body = {
         "message": delivered.message_id,
         "id": delivered.public_id,

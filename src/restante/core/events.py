@@ -6,17 +6,18 @@ The number comes from the account's counter row, taken inside the transaction: n
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import BigInteger, Column, ColumnElement, Integer, bindparam, delete, insert, select, update
 
 from restante import clock
 from restante.core.event_types import TYPES, expand
 from restante.errors import Conflict, Invalid, NotFound
 from restante.ids import AccountId, EventNumber, MailboxId
 from restante.schema import tables
+from restante.schema.arrays import Rows
 from restante.schema.connections import ReadConn, WriteConn, is_remote, touch
 from restante.schema.prepared import Prepared
 
@@ -47,6 +48,33 @@ def _at_once() -> Prepared:
 
 
 _RECORD = _at_once()
+
+
+_counted = Rows(
+    "counted", [Column("account_id", BigInteger), Column("count", Integer), Column("more_bytes", BigInteger)]
+)
+_given = Rows(
+    "given", [*(column for column in tables.events.columns if column.name != "number"), Column("place", Integer)]
+)
+
+
+def _together() -> Prepared:
+    """Takes numbers for each account and writes its events."""
+    a = tables.accounts.c
+    taken = (
+        update(tables.accounts)
+        .where(a.id == _counted.c.account_id)
+        .values(event_number=a.event_number + _counted.c.count, used_bytes=a.used_bytes + _counted.c.more_bytes)
+        .returning(a.id, a.event_number)
+        .cte("taken")
+    )
+    columns: dict[str, ColumnElement[Any]] = {c.name: c for c in _given.c if c.name != "place"}
+    columns["number"] = taken.c.event_number - _given.c.place
+    chosen = select(*columns.values()).select_from(_given.table.join(taken, taken.c.id == _given.c.account_id))
+    return Prepared(insert(tables.events).from_select(list(columns), chosen))
+
+
+_RECORD_TOGETHER = _together()
 _BOUNDS = Prepared(
     select(tables.accounts.c.event_number, tables.accounts.c.events_pruned).where(
         tables.accounts.c.id == bindparam("in_account")
@@ -77,6 +105,15 @@ class NewEvent:
     mailbox_id: int | None = None
 
 
+class Facts(NamedTuple):
+    """Several facts of one account, recorded at one moment; ``more_bytes`` is added to what the account uses."""
+
+    account_id: int
+    facts: list[NewEvent]
+    now: datetime
+    more_bytes: int
+
+
 def record(
     conn: WriteConn,
     account_id: int,
@@ -102,17 +139,7 @@ def record_all(
     """
     taken = {"in_account": account_id, "count": len(facts), "more_bytes": more_bytes}
     created_at = clock.to_micros(now)
-    rows: list[dict[str, Any]] = [
-        {
-            "account_id": account_id,
-            "type": fact.type,
-            "version": TYPES[fact.type].version,
-            "created_at": created_at,
-            "mailbox_id": fact.mailbox_id,
-            "body": msgspec.json.encode(fact.body).decode(),
-        }
-        for fact in facts
-    ]
+    rows = [_row(account_id, fact, created_at) for fact in facts]
     is_one_journey = len(rows) == 1 and is_remote(conn)
     row = _RECORD.row(conn, taken | rows[0]) if is_one_journey else _TAKE_NUMBERS.row(conn, taken)
     if row is None:
@@ -122,6 +149,38 @@ def record_all(
         _INSERT.many(conn, [one | {"number": number} for number, one in enumerate(rows, last - len(rows) + 1)])
     touch(conn, account_id)
     return EventNumber(last)
+
+
+def record_together(conn: WriteConn, told: Sequence[Facts]) -> None:
+    """Write the events of several accounts in one statement, where each is a journey; each account's in this order."""
+    given: dict[int, list[dict[str, Any]]] = {}
+    more_bytes: dict[int, int] = {}
+    for account_id, facts, now, more in told:
+        created_at = clock.to_micros(now)
+        given.setdefault(account_id, []).extend(_row(account_id, fact, created_at) for fact in facts)
+        more_bytes[account_id] = more_bytes.get(account_id, 0) + more
+    counted = [
+        {"account_id": account_id, "count": len(given[account_id]), "more_bytes": more_bytes[account_id]}
+        for account_id in sorted(given)
+    ]
+    rows = [row | {"place": len(rows) - at} for rows in given.values() for at, row in enumerate(rows, 1)]
+    recorded = _RECORD_TOGETHER.run(conn, _counted.values(counted) | _given.values(rows))
+    if recorded != len(rows):
+        raise NotFound("no such account", code="account_not_found")
+    for account_id in given:
+        touch(conn, account_id)
+
+
+def _row(account_id: int, fact: NewEvent, created_at: int) -> dict[str, Any]:
+    """The columns of an event, but for its number."""
+    return {
+        "account_id": account_id,
+        "type": fact.type,
+        "version": TYPES[fact.type].version,
+        "created_at": created_at,
+        "mailbox_id": fact.mailbox_id,
+        "body": msgspec.json.encode(fact.body).decode(),
+    }
 
 
 @dataclass(frozen=True, slots=True)

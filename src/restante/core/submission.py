@@ -284,7 +284,7 @@ _answers = msgspec.msgpack.Decoder(Submission)
 def encode_call(
     account_id: AccountId, new: NewSubmission, content: NewContent, summary: Summary, now: datetime, once: Once | None
 ) -> bytes:
-    """The arguments of ``accept`` as ``accept_encoded`` takes them (see ``delivery.encode_call``)."""
+    """The arguments of ``accept`` as ``accept_encoded`` takes them (see ``deliveries.encode_call``)."""
     return _encoder.encode(_Call(account_id, new, content, summary, clock.to_micros(now), once))
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, insert, select, update
 
 from restante import clock
-from restante.core import delivery, events, jobs, statistics, submission
+from restante.core import deliveries, events, jobs, statistics, submission
 from restante.core.events import NewEvent
 from restante.core.jobs import Job
 from restante.core.routing import RETURN_PREFIX
@@ -262,11 +262,11 @@ def deliver_local(
     job: Job,
     call: bytes,
 ) -> None:
-    """Put a message into local mailboxes (``call`` is of ``delivery.encode_call``) and record that, or neither.
+    """Put a message into local mailboxes (``call`` is of ``deliveries.encode_call``) and record that, or neither.
 
     So a local recipient never gets it twice. Raises NotFound when a mailbox is gone.
     """
-    delivery.deliver_encoded(conn, call)
+    deliveries.deliver_encoded(conn, call)
     record_attempts(conn, account_id, submission_id, domain, outcomes, now, job)
 
 
@@ -377,11 +377,11 @@ def failed(
 
 
 def store_report(conn: WriteConn, call: bytes, job: Job) -> None:
-    """Put a report into its sender's mailbox (``call``: ``delivery.encode_call``) and complete its job, or neither.
+    """Put a report into its sender's mailbox (``call``: ``deliveries.encode_call``) and complete its job, or neither.
 
     Raises NotFound when the mailbox is gone.
     """
-    delivery.deliver_encoded(conn, call)
+    deliveries.deliver_encoded(conn, call)
     jobs.settle(conn, job, None)
 
 

@@ -1,6 +1,6 @@
 """Connection types: what a core function may do shows in its first parameter."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NewType, TypeVar
 
 from sqlalchemy import Connection
@@ -48,6 +48,29 @@ def concurrent(fn: F) -> F:
 def is_concurrent(fn: Callable[..., Any]) -> bool:
     """Whether ``fn`` was marked with ``concurrent``."""
     return bool(getattr(fn, "is_concurrent", False))
+
+
+Together = Callable[[WriteConn, Sequence[tuple[Any, ...]]], list[Any]]
+
+
+def together(many: Together) -> Callable[[F], F]:
+    """Mark a ``concurrent`` function of which an engine may run several calls as one: ``many(conn, arguments)``.
+
+    It takes the positional arguments of each call and returns the value of each. Where it raises, nothing of it
+    counts: each call then runs by itself.
+    """
+
+    def mark(fn: F) -> F:
+        fn.__dict__["together"] = many
+        return fn
+
+    return mark
+
+
+def find_together(fn: Callable[..., Any]) -> Together | None:
+    """What ``fn`` was marked with by ``together``."""
+    found: Together | None = getattr(fn, "together", None)
+    return found
 
 
 def is_remote(conn: Connection) -> bool:

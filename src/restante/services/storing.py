@@ -14,7 +14,7 @@ from typing import NamedTuple
 import zstandard
 
 from restante import clock
-from restante.core import delivery
+from restante.core import deliveries, delivery
 from restante.core.contents import NewContent
 from restante.core.delivery import Delivered, Summary, Target
 from restante.core.messages import NO_FLAGS, Flag
@@ -116,13 +116,13 @@ async def deliver(
     Raises Unavailable (nothing is stored), NotFound when a mailbox is gone.
     """
     call = await encode(rt, raw, examined, targets, received_at)
-    return delivery.decode_answer(await rt.db.write(delivery.deliver_encoded, call))
+    return deliveries.decode_answer(await rt.db.write(deliveries.deliver_encoded, call))
 
 
 async def encode(
     rt: Runtime, raw: Buffer, examined: Examined, targets: Sequence[Target], received_at: datetime
 ) -> bytes:
-    """The call for ``delivery.deliver_encoded``; large bytes are in the blob store when this returns.
+    """The call for ``deliveries.deliver_encoded``; large bytes are in the blob store when this returns.
 
     Raises Unavailable.
     """
@@ -130,7 +130,7 @@ async def encode(
         (account_id, await new_content(rt, account_id, raw, examined))
         for account_id in dict.fromkeys(target.account_id for target in targets)
     ]
-    return delivery.encode_call(parts, examined.summary, list(targets), received_at)
+    return deliveries.encode_call(parts, examined.summary, list(targets), received_at)
 
 
 async def new_content(rt: Runtime, account_id: AccountId, raw: Buffer, examined: Examined) -> NewContent:

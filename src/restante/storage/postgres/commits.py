@@ -17,7 +17,7 @@ import psycopg
 from sqlalchemy import Connection
 
 from restante.errors import RestanteError, Unavailable
-from restante.schema.connections import WriteConn, is_concurrent
+from restante.schema.connections import WriteConn, find_together, is_concurrent
 from restante.storage import upgrades
 from restante.storage.database import Call, Outcome, Timed
 from restante.storage.postgres import connection
@@ -136,8 +136,10 @@ class GroupCommit:
         is_committing = False
         try:
             raw.execute(_BEGIN[is_shared])
-            run = self._unguarded if is_shared and len(calls) > 1 else self._one
-            outcomes = [run(conn, raw, call, is_final) for call in calls]
+            if is_shared and len(calls) > 1:
+                outcomes = self._unguarded(conn, raw, calls)
+            else:
+                outcomes = [self._one(conn, raw, call, is_final) for call in calls]
             touched = {account_id for outcome in outcomes for account_id in outcome.touched}
             if touched:
                 notify(raw, self._sender, touched)
@@ -158,17 +160,29 @@ class GroupCommit:
                 raise _Lost from cause
             raise connection.unavailable(cause) from cause
 
-    def _unguarded(self, conn: Connection, raw: Raw, call: Call, is_final: bool) -> Outcome:
-        """Without a savepoint, which costs as much as two statements: where one fails, all run again, each alone."""
-        try:
-            with Timed("write", call.fn):
-                value = call.fn(WriteConn(conn), *call.args, **call.kwargs)
-        except Exception as error:
-            if raw.closed:
-                raise _Broken from error
-            conn.info.pop("touched", None)
-            raise _InTheWay from error
-        return Outcome(value=value, touched=tuple(conn.info.pop("touched", ())))
+    def _unguarded(self, conn: Connection, raw: Raw, calls: Sequence[Call]) -> list[Outcome]:
+        """Without savepoints, which cost as much as two statements; calls of one kind are one where that is possible.
+
+        Where anything fails, all run again, each alone.
+        """
+        outcomes = [Outcome()] * len(calls)
+        for places in _kinds(calls):
+            call = calls[places[0]]
+            many = find_together(call.fn)
+            try:
+                with Timed("write", call.fn):
+                    if many is not None and len(places) > 1:
+                        values = many(WriteConn(conn), [calls[at].args for at in places])
+                    else:
+                        values = [call.fn(WriteConn(conn), *call.args, **call.kwargs)]
+            except Exception as error:
+                if raw.closed:
+                    raise _Broken from error
+                conn.info.pop("touched", None)
+                raise _InTheWay from error
+            for at, value in zip(places, values, strict=True):
+                outcomes[at] = Outcome(value=value, touched=tuple(conn.info.pop("touched", ())))
+        return outcomes
 
     def _one(self, conn: Connection, raw: Raw, call: Call, is_final: bool) -> Outcome:
         raw.execute("SAVEPOINT fn")
@@ -235,6 +249,15 @@ class GroupCommit:
         conn, self._conn = self._conn, None
         if conn is not None:
             connection.close(conn)
+
+
+def _kinds(calls: Sequence[Call]) -> list[list[int]]:
+    """The places of the calls, those together that may run as one."""
+    found: dict[object, list[int]] = {}
+    for at, call in enumerate(calls):
+        key = at if find_together(call.fn) is None or call.kwargs else call.fn
+        found.setdefault(key, []).append(at)
+    return list(found.values())
 
 
 class _Broken(Exception):

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from restante.errors import Invalid, Unavailable
+from restante.storage.postgres import arrays
 
 Raw: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 UPGRADE_LOCK = 0x7265_7374  # of nodes that start at the same time, one brings the schema up
@@ -68,6 +69,7 @@ def open_raw(url: str) -> Raw:
     except (psycopg.Error, UnicodeError) as error:
         raise Unavailable(f"cannot reach {name(url)}: {_one_line(error)}", code="storage_unavailable") from error
     raw.prepared_max = PREPARED
+    arrays.register(raw)
     return raw
 
 
