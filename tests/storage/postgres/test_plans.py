@@ -12,17 +12,21 @@ from typing import Any
 import psycopg
 import pytest
 
-from restante.core import accounts, contents, delivery, domains, events, folders, mailboxes, messages, routing
+from restante.core import accounts, contents, deliveries, domains, events, folders, mailboxes, messages, routing
 from restante.core.contents import NewContent
 from restante.core.delivery import Delivered, Summary, Target
 from restante.core.messages import Flag
 from restante.ids import EventNumber
 from restante.schema import distribution, tables
-from restante.schema.connections import WriteConn
+from restante.schema.connections import WriteConn, find_together
 from restante.storage.postgres import connection
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 SPREAD = {name for name, table in tables.metadata.tables.items() if distribution.is_distributed(table)}
+
+
+SUMMARY = Summary("s", "", "a@b.example", "[]", None, None, 0, 1, "p", "a@b.example")
+CONTENT = NewContent(3, b"x" * 32, b"", b"raw", None, None)
 
 
 class Noted(psycopg.Cursor[tuple[Any, ...]]):
@@ -50,11 +54,18 @@ class World:
         self.trash = folders.get_folder(self.conn, self.account, self.mailbox, "Trash").id
         self.message = self.deliver()
 
-    def deliver(self) -> Delivered:
-        summary = Summary("s", "", "a@b.example", "[]", None, None, 0, 1, "p", "a@b.example")
-        content = NewContent(3, b"x" * 32, b"", b"raw", None, None)
+    def call(self) -> bytes:
+        """A delivery."""
         target = Target(self.account, self.mailbox, "INBOX", "bob@example.test", b"")
-        return delivery.deliver(self.conn, [(self.account, content)], summary, [target], NOW)[0]
+        return deliveries.encode_call([(self.account, CONTENT)], SUMMARY, [target], NOW)
+
+    def deliver(self) -> Delivered:
+        return deliveries.decode_answer(deliveries.deliver_encoded(self.conn, self.call()))[0]
+
+    def deliver_together(self) -> None:
+        many = find_together(deliveries.deliver_encoded)
+        assert many is not None
+        many(self.conn, [(self.call(),)] * 3)
 
     def plans(self, work: Callable[["World"], object]) -> list[tuple[str, Any]]:
         """What ``work`` sends, with the plan that a full database would give it."""
@@ -65,8 +76,7 @@ class World:
         found = []
         self.raw.execute("SET LOCAL enable_seqscan = off")  # as if the tables were large
         for query, params in list(Noted.seen):
-            cursor = psycopg.ClientCursor(self.raw)
-            row = cursor.execute("EXPLAIN (FORMAT JSON) " + query, params).fetchone()
+            row = self.raw.execute("EXPLAIN (FORMAT JSON) " + query, params).fetchone()
             assert row is not None
             plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
             found.append((str(query), plan[0]["Plan"]))
@@ -78,6 +88,7 @@ class World:
 
 HOT: dict[str, Callable[[World], object]] = {
     "delivery": lambda w: w.deliver(),
+    "deliveries": lambda w: w.deliver_together(),
     "route": lambda w: routing.resolve(w.conn, "bob+tag@example.test"),
     "login": lambda w: mailboxes.find_login(w.conn, "bob@example.test"),
     "mailbox by address": lambda w: mailboxes.targets(w.conn, "bob@example.test"),
