@@ -94,10 +94,11 @@ WITHOUT_ACCOUNT = {
     "accounts.create",
     "accounts.find",
     "accounts.list_accounts",
-    # one message for recipients of several accounts: each target names its own
+    # messages for recipients of several accounts: each target names its own
     "delivery.deliver",
     "deliveries.deliver_encoded",
     "delivery.place",
+    "events.record_together",
     # one call in a form of its own: the account stands in it
     "submission.accept_encoded",
     "transfer.store_report",
