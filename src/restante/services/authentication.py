@@ -18,9 +18,11 @@ from typing import TypeVar
 
 import argon2
 
-from restante.core import access, mailboxes
+from restante import log
+from restante.core import access, mailboxes, tokens
 from restante.core.access import Principal
-from restante.errors import Invalid, RateLimited, Unauthenticated, Unavailable
+from restante.core.tokens import Token
+from restante.errors import Invalid, RateLimited, RestanteError, Unauthenticated, Unavailable
 from restante.runtime import Runtime
 
 MIN_PASSWORD_CHARS = 8
@@ -37,6 +39,8 @@ _HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=
 _NOBODY = (  # a hash of these parameters whose password nobody knows: what unknown names are checked against
     "$argon2id$v=19$m=19456,t=2,p=1$NEQnfnQEc2B6ec/WVtS8Aw$VketP4hO5p8UL9mSMMJDTewBgP2lCv3qf9aZI62Psb0"
 )
+
+_log = log.logger(__name__)
 
 T = TypeVar("T")
 
@@ -172,6 +176,16 @@ async def login(rt: Runtime, username: str, password: str, peer: str) -> Princip
         raise Unauthenticated("The user name or the password is wrong.", code="invalid_credentials")
     state.remember(attempt.key, stored, now)
     return access.of_mailbox(found.mailbox)
+
+
+async def note_use(rt: Runtime, token: Token) -> None:
+    """Note that a token was used, once a minute. A store that cannot write does not stop reading."""
+    now = rt.clock.now()
+    if tokens.needs_touch(token, now):
+        try:
+            await rt.db.write(tokens.touch, token.account_id, token.id, now)
+        except RestanteError as error:
+            _log.warning("token_touch_failed", token_id=int(token.id), code=error.code)
 
 
 async def hash_password(rt: Runtime, password: str) -> str:

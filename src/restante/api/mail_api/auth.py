@@ -6,20 +6,18 @@ Order (contract §2.3): token, rate limit, then the handler's validation, access
 from dataclasses import dataclass
 from functools import lru_cache
 
-from restante import log
-from restante.core import access, tokens
+from restante.core import access
 from restante.core.access import Principal
 from restante.core.tokens import Token
-from restante.errors import RestanteError, Unauthenticated
+from restante.errors import Unauthenticated
 from restante.http import clients, ratelimit
 from restante.http.calls import Call
 from restante.http.problems import Problem, Refused
 from restante.http.ratelimit import Verdict, Window
+from restante.services import authentication
 
 DIALECT = "mail-api"
 HEADER = b"x-mailapi-token"
-
-_log = log.logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +33,13 @@ async def require(call: Call) -> Caller:
     plain = (call.header(HEADER) or "").strip()
     if not plain:
         raise Refused(Problem(401, "no_api_token", "Send your API token in the X-MAILAPI-TOKEN header."))
-    now = call.rt.clock.now()
     try:
-        principal, token = await call.rt.db.read(access.authenticate_token, DIALECT, plain, now)
+        principal, token = await call.rt.db.read(access.authenticate_token, DIALECT, plain, call.rt.clock.now())
     except Unauthenticated:
         _count_failure(call)
         raise
     _count(call, principal)
-    if tokens.needs_touch(token, now):
-        await _touch(call, token)
+    await authentication.note_use(call.rt, token)
     return Caller(principal, token)
 
 
@@ -90,11 +86,3 @@ def too_many(verdict: Verdict, message: str) -> Refused:
     wait = verdict.retry_after_seconds
     headers = ((b"retry-after", b"%d" % wait),)
     return Refused(Problem(429, "rate_limited", f"{message} Try again in {wait} s.", headers=headers))
-
-
-async def _touch(call: Call, token: Token) -> None:
-    """Note the use. A store that cannot write must not stop reading."""
-    try:
-        await call.rt.db.write(tokens.touch, token.account_id, token.id, call.rt.clock.now())
-    except RestanteError as error:
-        _log.warning("token_touch_failed", token_id=int(token.id), code=error.code)
