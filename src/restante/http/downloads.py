@@ -1,13 +1,32 @@
 """Attachment names and types as response headers (RFC 6266, RFC 8187), whatever the sender put into them."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from urllib.parse import quote
+
+from restante.http.answers import Stream
+from restante.services.retrieval import Piece
 
 MAX_NAME_CHARS = 200
 DOWNLOAD_HEADERS = ((b"content-security-policy", b"sandbox; default-src 'none'"),)
 _RESTRICTED = r"[A-Za-z0-9!#$&^_.+-]{1,100}"
 _MEDIA_TYPE = re.compile(f"{_RESTRICTED}/{_RESTRICTED}")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029/\\\ud800-\udfff]")
+
+
+def attached(piece: Piece) -> Stream:
+    """An attachment's decoded bytes under its own type and name, to be saved and never shown by a browser."""
+    attachment = piece.attachment
+    name = (b"content-disposition", disposition(attachment.filename, attachment.index))
+    kind = media_type(attachment.content_type)
+    return Stream(_chunks(piece), attachment.size_bytes, kind, (name, *DOWNLOAD_HEADERS))
+
+
+async def _chunks(piece: Piece) -> AsyncIterator[bytes]:
+    for chunk in piece.decoded():
+        yield chunk
+        await asyncio.sleep(0)  # others get their turn between two pieces
 
 
 def media_type(declared: str) -> bytes:

@@ -1,7 +1,6 @@
 """Endpoints 4 to 7: folders, messages, one message, an attachment. Nothing here changes mail (see ``filing``)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,13 +14,13 @@ from restante.errors import NotFound
 from restante.http import schemas
 from restante.http.answers import Answer, Stream
 from restante.http.calls import Call
-from restante.http.downloads import DOWNLOAD_HEADERS, disposition, media_type
+from restante.http.downloads import attached
 from restante.ids import Uid
 from restante.mail import message as mail
 from restante.mail.message import Attachment
 from restante.schema.connections import ReadConn
 from restante.services import retrieval
-from restante.services.retrieval import Content, Piece
+from restante.services.retrieval import Content
 
 OFF_LOOP_BYTES = 256 * 1024  # bodies of larger messages are decoded in a thread
 
@@ -94,11 +93,7 @@ async def get_attachment(call: Call) -> Stream:
     query = schemas.query(call, shapes.FolderQuery)
     found = await call.rt.db.read(read_message, caller.principal, call.params, query.folder)
     index = _attachment_index(call.params["index"])
-    piece = await retrieval.attachment(call.rt, found.mailbox.account_id, found.row.content_id, index)
-    attachment = piece.attachment
-    name = (b"content-disposition", disposition(attachment.filename, attachment.index))
-    headers = (name, *DOWNLOAD_HEADERS)
-    return Stream(_chunks(piece), attachment.size_bytes, media_type(attachment.content_type), headers)
+    return attached(await retrieval.attachment(call.rt, found.mailbox.account_id, found.row.content_id, index))
 
 
 def read_folders(conn: ReadConn, principal: Principal, address: str) -> tuple[Mailbox, list[Folder]]:
@@ -190,9 +185,3 @@ def _attachment_index(text: str) -> int:
     if index is None:
         raise NotFound(f"There is no attachment {text[:20]}.", code="attachment_not_found")
     return index
-
-
-async def _chunks(piece: Piece) -> AsyncIterator[bytes]:
-    for chunk in piece.decoded():
-        yield chunk
-        await asyncio.sleep(0)  # others get their turn between two pieces
