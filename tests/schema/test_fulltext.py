@@ -1,7 +1,7 @@
 """Searching the index of each engine, against a plain look through all texts."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +171,21 @@ def test_totals_are_counted_beyond_what_is_read(store: Texts, monkeypatch: pytes
     for limit, offset in ((0, 0), (10, 0), (10, 20), (25, 0), (30, 0), (5, 100)):
         found = fulltext.find(store.reader, Scope(1, 1), words.parse("common"), limit=limit, offset=offset)
         assert (found.total, found.ids) == (25, ids[offset : offset + limit])
+
+
+@pytest.mark.parametrize("places", [range(200), range(20), range(180, 200), [*range(15), *range(190, 200)]])
+def test_the_newest_of_many_hits_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: Sequence[int]
+) -> None:
+    monkeypatch.setattr(sqlite, "PROBE", 5)
+    store = Store(tmp_path)
+    made = store.add(*["wanted here" if number in places else "another" for number in range(200)])
+    store.index()
+    expected = [made[place] for place in places][::-1]
+    for limit, offset in ((1, 0), (3, 0), (12, 5), (200, 0)):
+        found = fulltext.find(store.reader, Scope(1, 1), words.parse("wanted"), limit=limit, offset=offset)
+        assert (found.total, found.ids) == (len(expected), expected[offset : offset + limit])
+    store.close()
 
 
 def test_other_accounts_neither_match_nor_use_up_the_expansion(store: Texts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,11 @@ _COLUMNS = (
     _f.size_bytes,
 )
 
+_LIST = Prepared(
+    select(*_COLUMNS)
+    .where(_f.account_id == bindparam("account"), _f.mailbox_id == bindparam("mailbox"))
+    .order_by(_f.id)
+)
 _FIND = Prepared(
     select(*_COLUMNS).where(
         _f.account_id == bindparam("account"),
@@ -176,10 +181,7 @@ def _insert(conn: WriteConn, account_id: int, mailbox_id: int, name: str, role: 
 
 def list_folders(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId) -> list[Folder]:
     """All folders of a mailbox, in the order of their making (the special ones first)."""
-    rows = conn.execute(
-        select(*_COLUMNS).where(_f.account_id == account_id, _f.mailbox_id == mailbox_id).order_by(_f.id)
-    )
-    return [_folder(row) for row in rows]
+    return [_folder(row) for row in _LIST.rows(conn, {"account": account_id, "mailbox": mailbox_id})]
 
 
 def find_folder(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId, name: str) -> Folder | None:

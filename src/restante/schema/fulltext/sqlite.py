@@ -6,8 +6,9 @@ stretch alone, whatever other folders and tenants have. (So a move puts the mess
 message's folded text and the number of its document. ``terms``: each account's vocabulary. ``grams``: FTS5, a document
 per vocabulary entry, its trigrams, each marked with the account.
 
-Opening the entries of an OR costs as much as walking them, so the page is read first, ``PROBE`` hits at least: mostly
-that is all there are, and nothing is left to count.
+FTS5 finds the lower end of a stretch at once, the upper end only by walking towards it from the list's end, and the
+exact total takes one walk anyway. So a stretch is walked once, upwards: the first ``PROBE`` hits are read (mostly these
+are all), the others are counted, and of these only the newest are read, as many as their density lets expect.
 """
 
 import json
@@ -21,7 +22,7 @@ from restante.schema.fulltext.plan import AllOf, AnyOf, Expression, Scope, unfol
 if TYPE_CHECKING:  # the indexer imports this module and must stay small
     from sqlalchemy import Connection
 
-PROBE = 500  # hits that are read rather than counted
+PROBE = 500  # hits of a folder that are read before any are counted
 GROUP = 8  # FTS5 walks all children of an OR at each step: a tree of small groups is as much faster
 NOTHING = '"#"'  # a term that no document has
 MESSAGE_BITS = 38  # of a document's number are the message's id; the folder's are above them
@@ -105,24 +106,43 @@ class SQLiteIndex:
 
     def met(self, expressions: Sequence[Expression]) -> list[bool]:
         """Whether any message satisfies each of them."""
-        return [bool(self.page(expression, 1)) for expression in expressions]
+        sql = f"SELECT rowid {_HITS} LIMIT 1"
+        matches = [self._match(expression) for expression in expressions]
+        return [any(self._rows(sql, (match, *places)) for places in self._ranges) for match in matches]
 
     def page(self, expression: Expression, limit: int) -> list[int]:
         """The first ``limit`` messages that satisfy it."""
-        sql = f"SELECT rowid & {MESSAGE_MASK} {_HITS} ORDER BY rowid DESC LIMIT ?"
-        match = self._match(expression)
-        found = [row[0] for places in self._ranges for row in self._rows(sql, (match, *places, limit))]
-        return found if len(self._ranges) == 1 else sorted(found, reverse=True)[:limit]
+        return self.page_and_total(expression, limit, 0)[0]
 
     def page_and_total(self, expression: Expression, limit: int, offset: int) -> tuple[list[int], int]:
         """``limit`` messages after ``offset`` of them, and how many there are in all."""
-        reach = max(limit + offset, PROBE)
-        ids = self.page(expression, reach)
-        if len(ids) < reach:
-            return ids[offset : offset + limit], len(ids)
-        sql, match = f"SELECT count(*) {_HITS}", self._match(expression)
-        total = sum([self._rows(sql, (match, *places))[0][0] for places in self._ranges])
-        return ids[offset : offset + limit], total
+        reach = limit + offset
+        match = self._match(expression)
+        found = [self._newest(match, first, last, reach) for first, last in self._ranges]
+        ids = sorted([document & MESSAGE_MASK for documents, _ in found for document in documents], reverse=True)
+        return ids[offset:reach], sum(total for _, total in found)
+
+    def _newest(self, match: str, first: int, last: int, wanted: int) -> tuple[list[int], int]:
+        """The newest documents of a folder that match, ``wanted`` of them or more, and how many do in all."""
+        oldest = self._documents(f"{_HITS} ORDER BY rowid LIMIT {PROBE}", match, first, last)
+        if len(oldest) < PROBE:
+            return oldest, len(oldest)
+        start = oldest[-1] + 1
+        newest = self._rows("SELECT max(id) FROM search.fts_docsize WHERE id BETWEEN ? AND ?", (first, last))[0][0]
+        reach = 2 * wanted * ((start - first) // PROBE + 1)
+        known_from = max(newest - reach, start)
+        sql = f"SELECT count(*), json_group_array(rowid) FILTER (WHERE rowid >= ?) {_HITS}"
+        count, listed = self._rows(sql, (known_from, match, start, last))[0]
+        found: list[int] = json.loads(listed)
+        while len(found) < wanted and known_from > start:  # rarer of late: look further back
+            reach *= 4
+            before = max(known_from - reach, start)
+            found = self._documents(f"{_HITS} ORDER BY rowid", match, before, known_from - 1) + found
+            known_from = before
+        return (oldest + found if len(found) < wanted else found), PROBE + count
+
+    def _documents(self, hits: str, match: str, first: int, last: int) -> list[int]:
+        return [row[0] for row in self._rows(f"SELECT rowid {hits}", (match, first, last))]
 
     def among(self, expression: Expression, ids: Sequence[int]) -> set[int]:
         """Those of ``ids`` that satisfy it."""
