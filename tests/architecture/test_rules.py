@@ -132,6 +132,7 @@ WITHOUT_ACCOUNT = {
     "permissions.list_page",
     "removal.list_accounts",
     "removal.list_mailboxes",
+    "arrivals.following.list_followed",
     "statistics.find_uncounted",
     "tokens.find_by_id",
     "tokens.list_all",

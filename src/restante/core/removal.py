@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, literal, select, update
 
-from restante.core import accounts, domains, events, messages, statistics, submission, webhook_calls, webhooks
+from restante.core import accounts, arrivals, domains, events, messages, statistics, submission, webhook_calls, webhooks
 from restante.ids import AccountId, DomainId, MailboxId, MessageId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
@@ -100,6 +100,8 @@ def purge_account(conn: WriteConn, account_id: AccountId, limit: int, now: datet
         if conn.execute(select(table.c.id).where(table.c.account_id == account_id).limit(1)).first() is not None:
             return False
     conn.execute(delete(tables.idempotency_keys).where(tables.idempotency_keys.c.account_id == account_id))
+    if arrivals.purge(conn, account_id, limit):
+        return True
     if statistics.purge(conn, account_id, limit) or webhook_calls.purge(conn, account_id, limit, now):
         return True
     e = tables.events.c

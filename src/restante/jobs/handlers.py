@@ -13,7 +13,17 @@ from restante.core.transfer import REPORT_KIND
 from restante.ids import AccountId
 from restante.jobs.worker import Handler
 from restante.runtime import Runtime
-from restante.services import domains, notices, removal, reports, retention, statistics, submission, transfer
+from restante.services import (
+    arrivals,
+    domains,
+    notices,
+    removal,
+    reports,
+    retention,
+    statistics,
+    submission,
+    transfer,
+)
 
 SWEEP_ROWS = 200
 RECLAIM_PAGES = 2000
@@ -70,6 +80,7 @@ HANDLERS: Mapping[str, Handler] = {
     "purge-trash": retention.purge_trash,
     "prune-events": prune_events,
     "count-arrivals": statistics.count_arrivals,
+    "follow-arrivals": arrivals.follow,
     "sweep-submissions": submission.sweep,
     notices.KIND: notices.store,
     TRANSFER_KIND: transfer.run,
@@ -84,5 +95,6 @@ PERIODIC: Mapping[str, timedelta] = {
     "purge-trash": timedelta(hours=1),
     "prune-events": timedelta(hours=1),
     "count-arrivals": timedelta(seconds=15),
+    "follow-arrivals": timedelta(seconds=15),
     "sweep-submissions": timedelta(hours=1),
 }

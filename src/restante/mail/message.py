@@ -314,6 +314,11 @@ def _bodies(message: Message) -> list[tuple[Part, bool]]:
     return bodies
 
 
+def body_types(message: Message) -> set[str]:
+    """The content types of its bodies: with ``text/plain`` it has a ``text``, with ``text/html`` an ``html``."""
+    return {part.content_type for part, _ in _bodies(message)}
+
+
 def text(message: Message, raw: Buffer) -> str | None:
     """The plain text of a message, several parts joined by a line end, CRLF as LF; None when it has none.
 

@@ -530,6 +530,126 @@ webhook_attempts = Table(  # what each try of a call came to
     sqlite_with_rowid=False,
 )
 
+arrival_cursors = Table(  # accounts whose arrivals are kept: how far, and how many there are
+    "arrival_cursors",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("form", Integer, nullable=False),  # core.arrivals.FORM that wrote the rows; another one: to be made anew
+    Column("event_number", BigInteger, nullable=False),  # up to here events are applied
+    Column("filled_to", LargeBinary),  # public id up to which older messages were taken in; null: all were
+    Column("listed", BigInteger, nullable=False),
+    Column("unread", BigInteger, nullable=False),
+    Column("favorites", BigInteger, nullable=False),
+)
+
+arrivals = Table(  # messages that were received, as lists over a whole account show them; made from the event log
+    "arrivals",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("mailbox_id", BigInteger, primary_key=True),
+    Column("message_id", BigInteger, primary_key=True),
+    Column("place", BigInteger, nullable=False),  # when it was received; made different for each that is listed
+    Column("inbox_id", BigInteger, nullable=False),
+    Column("sender_id", BigInteger, nullable=False),
+    Column("subject_id", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("read_at", BigInteger),
+    Column("is_favorite", SmallInteger, nullable=False),
+    Column("deleted_at", BigInteger),  # when it went to the trash; null: it is listed
+    sqlite_with_rowid=False,
+)
+_A = arrivals.c
+_LISTED = _A.deleted_at.is_(None)
+for _name, _first, _rest, _which in (  # what each has besides its key saves the look at the row
+    ("listed", (), (_A.read_at, _A.is_favorite, _A.inbox_id, _A.sender_id, _A.subject_id), _LISTED),
+    ("inbox", (_A.inbox_id,), (_A.read_at, _A.is_favorite, _A.sender_id, _A.subject_id), _LISTED),
+    ("sender", (_A.sender_id,), (_A.read_at, _A.is_favorite, _A.inbox_id, _A.subject_id), _LISTED),
+    ("unread", (), (_A.is_favorite, _A.inbox_id, _A.sender_id, _A.subject_id), _LISTED & _A.read_at.is_(None)),
+    ("favorite", (), (_A.read_at, _A.inbox_id, _A.sender_id, _A.subject_id), _LISTED & (_A.is_favorite == 1)),
+):
+    Index(
+        f"ix_arrivals_{_name}",
+        _A.account_id,
+        *_first,
+        _A.place,
+        *_rest,
+        sqlite_where=_which,
+        postgresql_where=_which,
+    )
+
+correspondents = Table(  # the addresses that arrivals come from and go to; they stay when their mail is gone
+    "correspondents",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("role", Text, primary_key=True),  # inbox | sender
+    Column("id", BigInteger, primary_key=True),  # 1, 2 ... of each role
+    Column("hash", BigInteger, nullable=False),  # of the address
+    Column("address", Text, nullable=False),  # folded
+    Column("name", Text, nullable=False),  # in the newest mail; "": none
+    Column("arrivals", BigInteger, nullable=False),  # that are listed
+    Column("created_at", BigInteger, nullable=False),  # when the first mail came
+    Column("updated_at", BigInteger, nullable=False),  # when the newest did
+    Index(None, "account_id", "role", "hash"),
+    sqlite_with_rowid=False,
+)
+
+arrival_subjects = Table(  # each subject of listed arrivals once
+    "arrival_subjects",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("id", BigInteger, primary_key=True),
+    Column("hash", BigInteger, nullable=False),  # of the text
+    Column("text", Text, nullable=False),  # mail.subjects.folded
+    Column("arrivals", BigInteger, nullable=False),
+    Index(None, "account_id", "hash"),
+    sqlite_with_rowid=False,
+)
+
+arrival_words = Table(  # each word of those subjects
+    "arrival_words",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("id", BigInteger, primary_key=True),
+    Column("hash", BigInteger, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("arrivals", BigInteger, nullable=False),
+    Index(None, "account_id", "hash"),
+    sqlite_with_rowid=False,
+)
+
+arrival_postings = Table(  # which listed arrivals have a word in their subject
+    "arrival_postings",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("word_id", BigInteger, primary_key=True),
+    Column("place", BigInteger, primary_key=True),
+    Column("subject_id", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+arrival_blocks = Table(  # words and addresses side by side, to be looked through as a whole
+    "arrival_blocks",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("kind", Text, primary_key=True),  # word | inbox | sender
+    Column("number", BigInteger, primary_key=True),
+    Column("texts", Text, nullable=False),  # a line for each id from number * 1024 on; empty: there is none
+    sqlite_with_rowid=False,
+)
+
+arrival_days = Table(  # what arrived and was deleted, by day; counters only, never counted anew
+    "arrival_days",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("day", Integer, primary_key=True),  # since 1970, UTC
+    Column("received", BigInteger, nullable=False),
+    Column("inboxes", BigInteger, nullable=False),  # that had their first mail
+    Column("size_bytes", BigInteger, nullable=False),  # of what was received
+    Column("deleted", BigInteger, nullable=False),
+    Column("deleted_bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 index_queue = Table(  # messages whose place in the search index is to be made anew (or taken out: no such row any more)
     "index_queue",
     metadata,

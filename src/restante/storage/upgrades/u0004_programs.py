@@ -1,14 +1,24 @@
-"""Upgrade 4: what programs are told and do: complaints, retention."""
+"""Upgrade 4: what programs are told and do: complaints, retention, arrivals."""
 
 from sqlalchemy import Connection, literal_column, select, table, text
 
 from restante.schema import tables
 
-NEW = (tables.trashed,)
+NEW = (
+    tables.trashed,
+    tables.arrival_cursors,
+    tables.arrivals,
+    tables.correspondents,
+    tables.arrival_subjects,
+    tables.arrival_words,
+    tables.arrival_postings,
+    tables.arrival_blocks,
+    tables.arrival_days,
+)
 
 
 def run(conn: Connection) -> None:
-    """Add what abuse reports and retention need."""
+    """Add what abuse reports, retention and lists over a whole account need."""
     _add(conn, "transfers", "complained_at", "BIGINT")
     tables.metadata.create_all(conn, tables=NEW, checkfirst=False)
 

@@ -1,0 +1,226 @@
+"""The dictionaries of arrivals: each subject, word and address of an account once, with a number to name it by.
+
+Words and addresses also stand in *blocks*, a thousand side by side, so that all that contain a text are found by
+looking through a few long strings.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import Table, bindparam, delete, func, insert, select, update
+
+from restante.schema import tables
+from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.prepared import Prepared, PreparedByIds, Row
+
+BLOCK = 1_024
+
+_b, _c = tables.arrival_blocks.c, tables.correspondents.c
+_OF_KIND = _b.account_id == bindparam("account"), _b.kind == bindparam("kind")
+_BLOCKS = Prepared(select(_b.number, _b.texts).where(*_OF_KIND).order_by(_b.number))
+_FIND_BLOCKS = PreparedByIds(select(_b.number, _b.texts).where(*_OF_KIND), _b.number)
+_DELETE_BLOCK = Prepared(delete(tables.arrival_blocks).where(*_OF_KIND, _b.number == bindparam("at")))
+_INSERT_BLOCK = Prepared(insert(tables.arrival_blocks))
+
+
+def hash_of(text: str) -> int:
+    """A number of 64 bits (signed) to find a text by, which may be longer than an index takes."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), signed=True)
+
+
+class Texts:
+    """Subjects or words: texts with the number of listed arrivals that have each."""
+
+    def __init__(self, table: Table, kind: str | None = None) -> None:
+        t = table.c
+        self._kind = kind
+        mine = t.account_id == bindparam("account")
+        self._find = PreparedByIds(select(t.text, t.id, t.arrivals).where(mine), t.hash)
+        self._texts = PreparedByIds(select(t.id, t.text).where(mine), t.id)
+        self._counts = PreparedByIds(select(t.id, t.arrivals).where(mine), t.id)
+        self._last = Prepared(select(func.max(t.id)).where(mine))
+        self._insert = Prepared(insert(table))
+        one = mine, t.id == bindparam("of")
+        self._count = Prepared(update(table).where(*one).values(arrivals=t.arrivals + bindparam("more")))
+        self._delete = Prepared(delete(table).where(*one))
+
+    def find(self, conn: ReadConn, account_id: int, texts: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Number and arrivals of those of the texts that there are."""
+        wanted = {text: hash_of(text) for text in texts}
+        rows = self._find.rows(conn, {"account": account_id}, list(wanted.values()))
+        return {row[0]: (row[1], row[2]) for row in rows if row[0] in wanted}
+
+    def texts(self, conn: ReadConn, account_id: int, ids: Iterable[int]) -> dict[int, str]:
+        """The texts with these numbers."""
+        return dict(map(_pair, self._texts.rows(conn, {"account": account_id}, list(ids))))
+
+    def arrivals(self, conn: ReadConn, account_id: int, ids: Iterable[int]) -> dict[int, int]:
+        """How many listed arrivals have each."""
+        return dict(map(_pair, self._counts.rows(conn, {"account": account_id}, list(ids))))
+
+    def count(self, conn: WriteConn, account_id: int, more: Mapping[str, int]) -> dict[str, int]:
+        """Add to the arrivals of texts, or take away; returns their numbers. New texts are made, unused ones go."""
+        found = self.find(conn, account_id, more)
+        row = self._last.row(conn, {"account": account_id})
+        last = (row[0] or 0) if row else 0
+        ids, changed, made, gone = {}, [], {}, {}
+        for text, change in more.items():
+            if text not in found:
+                last += 1
+                made[text] = ids[text] = last
+                continue
+            ids[text], before = found[text]
+            if before + change > 0:
+                changed.append({"account": account_id, "of": ids[text], "more": change})
+            else:
+                gone[text] = ids[text]
+        self._count.many(conn, changed)
+        self._delete.many(conn, [{"account": account_id, "of": one} for one in gone.values()])
+        rows = [
+            {"account_id": account_id, "id": one, "hash": hash_of(text), "text": text, "arrivals": more[text]}
+            for text, one in made.items()
+        ]
+        self._insert.many(conn, rows)
+        if self._kind is not None:
+            set_texts(
+                conn,
+                account_id,
+                self._kind,
+                {one: text for text, one in made.items()} | dict.fromkeys(gone.values(), ""),
+            )
+        return ids
+
+
+SUBJECTS = Texts(tables.arrival_subjects)
+WORDS = Texts(tables.arrival_words, "word")
+
+
+def _pair(row: Row) -> tuple[Any, Any]:
+    return row[0], row[1]
+
+
+class Seen(NamedTuple):
+    """An address in one mail that came: its name there, and when that was (microseconds)."""
+
+    role: str  # inbox | sender
+    address: str
+    name: str
+    at: int
+
+
+_FIND_CORRESPONDENTS = PreparedByIds(
+    select(_c.address, _c.id, _c.name, _c.created_at, _c.updated_at).where(
+        _c.account_id == bindparam("account"), _c.role == bindparam("role")
+    ),
+    _c.hash,
+)
+_LAST_CORRESPONDENT = Prepared(
+    select(func.max(_c.id)).where(_c.account_id == bindparam("account"), _c.role == bindparam("role"))
+)
+_INSERT_CORRESPONDENT = Prepared(insert(tables.correspondents))
+_ONE = _c.account_id == bindparam("account"), _c.role == bindparam("in_role"), _c.id == bindparam("of")
+_RENAME = Prepared(
+    update(tables.correspondents)
+    .where(*_ONE)
+    .values(name=bindparam("to"), created_at=bindparam("first"), updated_at=bindparam("newest"))
+)
+_COUNT_CORRESPONDENT = Prepared(
+    update(tables.correspondents).where(*_ONE).values(arrivals=_c.arrivals + bindparam("more"))
+)
+
+
+def meet(conn: WriteConn, account_id: int, seen: Iterable[Seen]) -> tuple[dict[tuple[str, str], int], list[Seen]]:
+    """Note the addresses of mail that came, the newest name of each.
+
+    Returns the numbers by role and address, and what was the first of an address.
+    """
+    ids: dict[tuple[str, str], int] = {}
+    firsts = []
+    every = list(seen)
+    for role in ("inbox", "sender"):
+        mine = {one.address: one for one in sorted([one for one in every if one.role == role], key=lambda one: one.at)}
+        oldest = {
+            one.address: one for one in sorted([one for one in every if one.role == role], key=lambda one: -one.at)
+        }
+        key = {"account": account_id, "role": role}
+        found = {row[0]: row[1:] for row in _FIND_CORRESPONDENTS.rows(conn, key, [hash_of(text) for text in mine])}
+        row = _LAST_CORRESPONDENT.row(conn, key)
+        last = (row[0] or 0) if row else 0
+        made = {}
+        for address, newest in mine.items():
+            first = oldest[address]
+            if address in found:
+                ids[role, address], name, created_at, updated_at = found[address]
+                is_newer = newest.at >= updated_at
+                if is_newer or first.at < created_at:
+                    values = {"to": newest.name if is_newer else name, "first": min(first.at, created_at)}
+                    one = {"account": account_id, "in_role": role, "of": ids[role, address]}
+                    _RENAME.run(conn, {**one, **values, "newest": max(newest.at, updated_at)})
+                continue
+            last += 1
+            ids[role, address], made[last] = last, address
+            firsts.append(first)
+            _INSERT_CORRESPONDENT.run(
+                conn,
+                {
+                    "account_id": account_id,
+                    "role": role,
+                    "id": last,
+                    "hash": hash_of(address),
+                    "address": address,
+                    "name": newest.name,
+                    "arrivals": 0,
+                    "created_at": first.at,
+                    "updated_at": newest.at,
+                },
+            )
+        set_texts(conn, account_id, role, made)
+    return ids, firsts
+
+
+def count_correspondents(conn: WriteConn, account_id: int, more: Mapping[tuple[str, int], int]) -> None:
+    """Add to the listed arrivals of correspondents (role, number), or take away."""
+    changes = [
+        {"account": account_id, "in_role": role, "of": one, "more": change}
+        for (role, one), change in sorted(more.items())
+        if change
+    ]
+    _COUNT_CORRESPONDENT.many(conn, changes)
+
+
+def set_texts(conn: WriteConn, account_id: int, kind: str, texts: Mapping[int, str]) -> None:
+    """Write texts into the blocks at their numbers; "" takes one out."""
+    by_block: dict[int, dict[int, str]] = {}
+    for one, text in texts.items():
+        by_block.setdefault(one // BLOCK, {})[one % BLOCK] = text
+    key = {"account": account_id, "kind": kind}
+    found = dict(map(_pair, _FIND_BLOCKS.rows(conn, key, list(by_block))))
+    for number, changes in sorted(by_block.items()):
+        lines = found[number].split("\n") if number in found else []
+        lines += [""] * (max(changes) + 1 - len(lines))
+        for place, text in changes.items():
+            lines[place] = text
+        if number in found:
+            _DELETE_BLOCK.run(conn, {**key, "at": number})
+        if any(lines):
+            row = {"account_id": account_id, "kind": kind, "number": number, "texts": "\n".join(lines)}
+            _INSERT_BLOCK.run(conn, row)
+
+
+def look_through(
+    conn: ReadConn, account_id: int, kind: str, text: str, holds: Callable[[str], bool] | None = None
+) -> Iterator[int]:
+    """The numbers of all entries that contain ``text`` and satisfy ``holds``."""
+    for row in _BLOCKS.rows(conn, {"account": account_id, "kind": kind}):
+        block: str = row[1]
+        first, counted, line = row[0] * BLOCK, 0, 0
+        place = block.find(text)
+        while place >= 0:
+            line += block.count("\n", counted, place)
+            end = block.find("\n", place)
+            end = len(block) if end < 0 else end
+            if holds is None or holds(block[block.rfind("\n", 0, place) + 1 : end]):
+                yield first + line
+            counted = end
+            place = block.find(text, end)

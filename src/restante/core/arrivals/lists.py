@@ -1,0 +1,430 @@
+"""Lists of arrivals: a filter, a page of what it lets pass, and the exact number of all of it.
+
+Each filter is answered from the smallest set that it names: an index of arrivals (of an inbox, a sender, the unread,
+the favourites, or all), whose size the counters tell, or the places of words. Where a text is in so many mails that
+neither is small, the subjects are scanned, each of which is there once.
+"""
+
+import heapq
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, bindparam, false, func, literal, or_, select
+
+from restante import clock
+from restante.core.arrivals import dictionaries
+from restante.core.arrivals.dictionaries import WORDS
+from restante.core.arrivals.following import FORM
+from restante.errors import NotFound, Unavailable
+from restante.ids import AccountId, MailboxId, MessageId
+from restante.mail import message, subjects
+from restante.mail.subjects import Condition, Pattern
+from restante.schema import tables
+from restante.schema.connections import ReadConn, scanning
+from restante.schema.prepared import Prepared, PreparedByIds, Row
+
+MAX_LIMIT = 1_000
+NARROW = 100_000  # places that are gathered in memory; beyond, the engine scans
+EXPANDED = 2_000  # words that stand for a condition; beyond, the engine scans
+LOOKED_UP = 4  # conditions of a pattern whose words are looked up
+FEW = 1_000  # places below which no better condition is looked for
+CHECKED = 500  # places that one statement looks up
+NAMED = 500  # correspondents that a statement names one by one
+
+_a, _c, _x = tables.arrivals.c, tables.correspondents.c, tables.arrival_cursors.c
+_s, _p, _m, _t = tables.arrival_subjects.c, tables.arrival_postings.c, tables.messages.c, tables.contents.c
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which arrivals: all that satisfy everything that is not None (or False).
+
+    ``inbox`` and ``sender``: an address, in any case. ``subject``: the whole of it in any case, ``*`` stands for any
+    run. ``since`` and ``until``: received after and before these. ``search``: a part of the inbox's or the sender's
+    address, or of the subject.
+    """
+
+    inbox: str | None = None
+    sender: str | None = None
+    subject: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    search: str | None = None
+    is_unread: bool | None = None
+    is_favorite: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Correspondent:
+    """An address that mail came from or to, and its name in the newest mail (the address, where it has none)."""
+
+    id: uuid.UUID
+    address: str
+    display_name: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message that was received. ``structure``: what ``mail.message`` keeps of it, None without attachments."""
+
+    id: uuid.UUID
+    message_id: MessageId
+    mailbox_id: MailboxId
+    sender: Correspondent
+    inbox: Correspondent
+    subject: str
+    created_at: datetime
+    read_at: datetime | None
+    is_favorite: bool
+    has_html: bool
+    has_text: bool
+    size_bytes: int
+    carbon_copies: tuple[tuple[str, str], ...]  # (name, address)
+    attachments: int
+    structure: bytes | None
+
+
+class Total(NamedTuple):
+    """How many arrivals a filter lets pass, as long as the account's arrivals follow the log up to that event."""
+
+    event_number: int
+    arrivals: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalPage:
+    """Some arrivals, the newest first, of ``total``; ``event_number``: up to which event this holds."""
+
+    arrivals: list[Arrival]
+    total: int
+    event_number: int
+
+
+class _Standing(NamedTuple):
+    form: int
+    event_number: int
+    listed: int
+    unread: int
+    favorites: int
+
+
+class _Text(NamedTuple):
+    """A text that is looked for: its pattern for subjects, and for a search the correspondents that have it too."""
+
+    pattern: Pattern
+    words: list[int] | None  # whose places have all matching subjects among them; None: too many
+    size: int  # places to look at
+    inboxes: list[int] | None = None
+    senders: list[int] | None = None
+
+
+_STANDING = Prepared(
+    select(_x.form, _x.event_number, _x.listed, _x.unread, _x.favorites).where(_x.account_id == bindparam("account"))
+)
+_CORRESPONDENT = Prepared(
+    select(_c.address, _c.id, _c.arrivals).where(
+        _c.account_id == bindparam("account"), _c.role == bindparam("role"), _c.hash == bindparam("hash")
+    )
+)
+_OF_ROLE = _c.account_id == bindparam("account"), _c.role == bindparam("role")
+_CORRESPONDENTS = PreparedByIds(
+    select(_c.id, _c.address, _c.name, _c.created_at, _c.updated_at).where(*_OF_ROLE), _c.id
+)
+_COUNTS = PreparedByIds(select(_c.id, _c.arrivals).where(*_OF_ROLE), _c.id)
+_PLACES = PreparedByIds(select(_p.place, _p.subject_id).where(_p.account_id == bindparam("account")), _p.word_id)
+_MATCHING = PreparedByIds(
+    select(_s.id).where(_s.account_id == bindparam("account"), _s.text.like(bindparam("pattern"), escape="\\")), _s.id
+)
+_LISTED = _a.account_id == bindparam("account"), _a.deleted_at.is_(None)
+_BY_INBOX = PreparedByIds(select(_a.place).where(*_LISTED), _a.inbox_id)
+_BY_SENDER = PreparedByIds(select(_a.place).where(*_LISTED), _a.sender_id)
+_ROW = _a.place, _a.message_id, _a.inbox_id, _a.sender_id, _a.read_at, _a.is_favorite
+_BY_PLACE = PreparedByIds(select(*_ROW).where(*_LISTED), _a.place)
+_MESSAGES = PreparedByIds(
+    select(_m.id, _m.public_id, _m.mailbox_id, _m.subject, _m.size_bytes, _m.attachments, _m.content_id).where(
+        _m.account_id == bindparam("account")
+    ),
+    _m.id,
+)
+_STRUCTURES = PreparedByIds(select(_t.id, _t.structure).where(_t.account_id == bindparam("account")), _t.id)
+
+
+@scanning
+def list_page(
+    conn: ReadConn, account_id: AccountId, wanted: Filter, *, page: int, limit: int, kept: Total | None = None
+) -> ArrivalPage:
+    """Page ``page`` (from 1) of ``limit`` arrivals (at most 1,000), the newest first, and the exact number of all.
+
+    ``kept`` is a number from an earlier answer to the same filter, which saves the counting while nothing has changed.
+    Raises Unavailable(code="arrivals_not_ready") while the account's arrivals are not all there.
+    """
+    standing = _standing(conn, account_id)
+    if kept is not None and kept.event_number != standing.event_number:
+        kept = None
+    query = _Query(conn, account_id, standing)
+    limit = max(1, min(limit, MAX_LIMIT))
+    offset = (max(page, 1) - 1) * limit
+    places, total = query.page(wanted, offset, limit, None if kept is None else kept.arrivals)
+    rows = _BY_PLACE.rows(conn, {"account": account_id}, places)
+    return ArrivalPage(_arrivals(conn, account_id, rows), total, standing.event_number)
+
+
+def find(conn: ReadConn, account_id: AccountId, public_id: uuid.UUID) -> Arrival:
+    """One arrival that is listed. Raises NotFound(code="message_not_found"), Unavailable as ``list_page``."""
+    _standing(conn, account_id)
+    of_it = _m.account_id == account_id, _m.public_id == public_id.bytes
+    statement = select(*_ROW).join(tables.messages, (_m.account_id == _a.account_id) & (_m.id == _a.message_id))
+    mine = _a.account_id == account_id, _a.mailbox_id == _m.mailbox_id, _a.deleted_at.is_(None)
+    found = _arrivals(conn, account_id, [tuple(row) for row in conn.execute(statement.where(*of_it, *mine))])
+    if not found:
+        raise NotFound("no such message", code="message_not_found")
+    return found[0]
+
+
+def knows_inbox(conn: ReadConn, account_id: AccountId, address: str) -> bool:
+    """Whether mail ever came to an address."""
+    return _correspondent(conn, account_id, "inbox", address) is not None
+
+
+def knows_sender(conn: ReadConn, account_id: AccountId, address: str) -> bool:
+    """Whether mail ever came from an address."""
+    return _correspondent(conn, account_id, "sender", address) is not None
+
+
+def _standing(conn: ReadConn, account_id: AccountId) -> _Standing:
+    row = _STANDING.row(conn, {"account": account_id})
+    if row is None or row[0] != FORM:
+        raise Unavailable("The list is being made.", code="arrivals_not_ready")
+    return _Standing(*row)
+
+
+def _correspondent(conn: ReadConn, account_id: AccountId, role: str, address: str) -> tuple[int, int] | None:
+    """Number and listed arrivals of an address."""
+    folded = subjects.fold(address)
+    key = {"account": account_id, "role": role, "hash": dictionaries.hash_of(folded)}
+    return next(((row[1], row[2]) for row in _CORRESPONDENT.rows(conn, key) if row[0] == folded), None)
+
+
+class _Query:
+    """One filter being answered."""
+
+    def __init__(self, conn: ReadConn, account_id: AccountId, standing: _Standing) -> None:
+        self._conn, self._account_id = conn, account_id
+        self._key = {"account": account_id}
+        self._index, self._size = "listed", standing.listed
+        self._standing = standing
+        self._where: list[ColumnElement[bool]] = []  # besides account and deleted_at
+        self._low: int | None = None
+        self._high: int | None = None
+        self._texts: list[_Text] = []
+
+    def page(self, wanted: Filter, offset: int, limit: int, total: int | None) -> tuple[list[int], int]:
+        """The places of a page and the number of all."""
+        if not self._read(wanted):
+            return [], 0
+        if total is not None and offset >= total:
+            return [], total
+        narrow = [one for one in self._texts if one.size <= min(NARROW, self._size)]
+        if narrow:
+            places = self._gather(min(narrow, key=lambda one: one.size))
+            top = heapq.nlargest(offset + limit, places) if offset < 10 * limit else sorted(places, reverse=True)
+            return top[offset : offset + limit], len(places)
+        if total is None:
+            total = self._count()
+        if offset >= total:
+            return [], total
+        statement = self._statement(_a.place).order_by(_a.place.desc()).limit(limit).offset(offset)
+        return list(self._conn.execute(statement).scalars()), total
+
+    def _read(self, wanted: Filter) -> bool:
+        """Take in the filter; False when nothing can pass."""
+        for role, address, column in (("inbox", wanted.inbox, _a.inbox_id), ("sender", wanted.sender, _a.sender_id)):
+            if address is None:
+                continue
+            found = _correspondent(self._conn, self._account_id, role, address)
+            if found is None or not found[1]:
+                return False
+            self._narrow(role, found[1], column == found[0])
+        if wanted.is_unread:
+            self._narrow("unread", self._standing.unread, _a.read_at.is_(None))
+        if wanted.is_favorite:
+            self._narrow("favorite", self._standing.favorites, _a.is_favorite == _ONE)
+        if wanted.since is not None:
+            self._low = clock.to_micros(wanted.since) + 1
+            self._where.append(_a.place >= self._low)
+        if wanted.until is not None:
+            self._high = clock.to_micros(wanted.until)
+            self._where.append(_a.place < self._high)
+        if wanted.subject is not None:
+            pattern = subjects.whole(wanted.subject)
+            if pattern.pieces:
+                self._texts.append(self._subject(pattern))
+        if wanted.search is not None:
+            pattern = subjects.part(wanted.search)
+            if pattern.pieces:
+                self._texts.append(self._search(pattern))
+        return self._size > 0
+
+    def _narrow(self, index: str, size: int, condition: ColumnElement[bool]) -> None:
+        self._where.append(condition)
+        if size < self._size or self._index == "listed":
+            self._index, self._size = index, size
+
+    def _subject(self, pattern: Pattern) -> _Text:
+        best, size = None, NARROW + 1
+        for condition in pattern.conditions()[:LOOKED_UP]:
+            ids = self._words(condition)
+            if ids is None:
+                continue
+            found = sum(WORDS.arrivals(self._conn, self._account_id, ids).values())
+            if found < size:
+                best, size = ids, found
+            if size <= FEW:
+                break
+        return _Text(pattern, best, size)
+
+    def _words(self, condition: Condition) -> list[int] | None:
+        """The words that satisfy a condition; None when they are too many."""
+        ids: list[int] = []
+        found = dictionaries.look_through(self._conn, self._account_id, "word", condition.text, condition.holds)
+        for one in found:
+            if len(ids) == EXPANDED:
+                return None
+            ids.append(one)
+        return ids
+
+    def _search(self, pattern: Pattern) -> _Text:
+        by_role = {}
+        text = self._subject(pattern)
+        size = text.size
+        for role in ("inbox", "sender"):
+            ids = list(dictionaries.look_through(self._conn, self._account_id, role, pattern.pieces[0]))
+            by_role[role] = ids
+            if size <= NARROW:
+                size += sum(row[1] for row in _COUNTS.rows(self._conn, {**self._key, "role": role}, ids))
+        return text._replace(size=size, inboxes=by_role["inbox"], senders=by_role["sender"])
+
+    def _gather(self, text: _Text) -> Collection[int]:
+        """All places that pass, beginning with those of one text."""
+        conn, key = self._conn, self._key
+        rows = _PLACES.rows(conn, key, text.words or [])
+        if not text.pattern.is_exact:
+            ids = sorted({row[1] for row in rows})
+            matching = {row[0] for row in _MATCHING.rows(conn, {**key, "pattern": text.pattern.like()}, ids)}
+            rows = [row for row in rows if row[1] in matching]
+        places = {row[0] for row in rows}
+        places.update(row[0] for row in _BY_INBOX.rows(conn, key, text.inboxes or []))
+        places.update(row[0] for row in _BY_SENDER.rows(conn, key, text.senders or []))
+        if self._low is not None:
+            places = {place for place in places if place >= self._low}
+        if self._high is not None:
+            places = {place for place in places if place < self._high}
+        others = [one for one in self._texts if one is not text]
+        if self._index == "listed" and not others:
+            return places
+        statement, left = self._statement(_a.place, others, index=None), sorted(places)
+        found: list[int] = []
+        for start in range(0, len(left), CHECKED):
+            found += conn.execute(statement.where(_a.place.in_(left[start : start + CHECKED]))).scalars()
+        return found
+
+    def _count(self) -> int:
+        if not self._texts and len(self._where) <= 1 and (self._low, self._high) == (None, None):
+            return self._size
+        return int(self._conn.execute(self._statement(func.count())).scalar_one())
+
+    def _statement(
+        self, column: ColumnElement[Any], texts: Sequence[_Text] | None = None, index: str | None = ""
+    ) -> Select[Any]:
+        """What selects arrivals by everything but ``texts`` that are left out; ``index``: the one to walk."""
+        texts = self._texts if texts is None else texts
+        mine = _a.account_id == self._account_id, _a.deleted_at.is_(None)
+        statement = select(column).select_from(tables.arrivals).where(*mine, *self._where)
+        if index is not None:
+            statement = statement.with_hint(tables.arrivals, f"INDEXED BY ix_arrivals_{self._index}", "sqlite")
+        for text in texts:
+            like = _s.text.like(text.pattern.like(), escape="\\")
+            of_it = select(_s.id).where(_s.account_id == self._account_id, _s.id == _a.subject_id, like).exists()
+            statement = statement.where(or_(*self._named(text), of_it))
+        return statement
+
+    def _named(self, text: _Text) -> Iterable[ColumnElement[bool]]:
+        for role, column, ids in (("inbox", _a.inbox_id, text.inboxes), ("sender", _a.sender_id, text.senders)):
+            if ids is None:
+                continue
+            if len(ids) <= NAMED:
+                yield column.in_(ids) if ids else false()
+            else:
+                like = _c.address.like(text.pattern.like(), escape="\\")
+                yield column.in_(select(_c.id).where(_c.account_id == self._account_id, _c.role == role, like))
+
+
+_ONE = literal(1, literal_execute=True)  # in the statement's text, as the partial index wants it
+
+
+def _arrivals(conn: ReadConn, account_id: AccountId, rows: Sequence[Row]) -> list[Arrival]:
+    """Rows of arrivals with what else is shown of them, the newest first; without what was removed just now."""
+    key = {"account": account_id}
+    messages = {row[0]: row for row in _MESSAGES.rows(conn, key, [row[1] for row in rows])}
+    contents = {row[0]: row[1] for row in _STRUCTURES.rows(conn, key, [row[6] for row in messages.values()])}
+    inboxes = _correspondents(conn, account_id, "inbox", {row[2] for row in rows})
+    senders = _correspondents(conn, account_id, "sender", {row[3] for row in rows})
+    found = []
+    for place, message_id, inbox_id, sender_id, read_at, is_favorite in sorted(rows, reverse=True):
+        if message_id not in messages:
+            continue
+        _, public_id, mailbox_id, subject, size_bytes, attachments, content_id = messages[message_id]
+        parsed = _parsed(contents[content_id])
+        types = message.body_types(parsed)
+        found.append(
+            Arrival(
+                uuid.UUID(bytes=public_id),
+                message_id,
+                mailbox_id,
+                senders[sender_id],
+                inboxes[inbox_id],
+                subject,
+                clock.from_micros(place),
+                clock.optional_from_micros(read_at),
+                bool(is_favorite),
+                "text/html" in types,
+                "text/plain" in types,
+                size_bytes,
+                tuple((one.name, one.email) for one in parsed.cc),
+                attachments,
+                contents[content_id] if attachments else None,
+            )
+        )
+    return found
+
+
+def _parsed(structure: bytes) -> message.Message:
+    try:
+        return message.load(structure)
+    except msgspec.MsgspecError as error:
+        raise Unavailable("the stored rows are damaged; run `restante verify`", code="content_damaged") from error
+
+
+def _correspondents(conn: ReadConn, account_id: AccountId, role: str, ids: Collection[int]) -> dict[int, Correspondent]:
+    rows = _CORRESPONDENTS.rows(conn, {"account": account_id, "role": role}, sorted(ids))
+    return {
+        row[0]: Correspondent(
+            _correspondent_id(account_id, role, row[1]),
+            row[1],
+            row[2] or row[1],
+            clock.from_micros(row[3]),
+            clock.from_micros(row[4]),
+        )
+        for row in rows
+    }
+
+
+def _correspondent_id(account_id: AccountId, role: str, address: str) -> uuid.UUID:
+    """Made from what it names, so that it stays when the rows are made anew."""
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"restante:{account_id}:{role}:{address}")
