@@ -151,9 +151,14 @@ RUN = [
     ("webhook calls", "{hook}"),
     ("webhook redeliver", "{hook} --dead"),
     ("webhook remove", "{hook}"),
+    ("retention set", "--domain example.com --folder junk --days 7"),
+    ("retention list", ""),
     ("import", "a.eml --mailbox alice@example.test --folder Trash"),
     ("message list", "alice@example.test --folder Trash"),
     ("message undelete", "{trashed}"),
+    ("retention set", "--mailbox alice@example.test --bytes 1"),
+    ("retention run", "--dry-run"),
+    ("retention remove", "--mailbox alice@example.test"),
     ("message show", "alice@example.test 1"),
     ("message raw", "alice@example.test 1"),
     ("send", "--from alice@example.test --to bob@example.org --text hello"),
@@ -201,11 +206,13 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
         ("token list", "tokens"),
         ("events", "events"),
         ("webhook list", "webhooks"),
+        ("retention list", "rules"),
         ("message list", "messages"),
         ("queue list", "submissions"),
     ):
         kind = field.removesuffix("es") if field in ("mailboxes", "aliases") else field.removesuffix("s")
         assert {frozenset(one) for one in printed[command][field]} == {frozenset(OBJECTS[kind])}, command
+    assert [set(one) for one in printed["retention run"]["cleaned"]] == [OBJECTS["cleaning"]]
     shown = printed["message show"]
     assert set(shown["attachment_list"][0]) == OBJECTS["attachment"]
     assert set(shown["from"]) == set(shown["to"][0]) == OBJECTS["person"]

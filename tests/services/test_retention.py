@@ -1,21 +1,33 @@
 """The standing jobs of retention: what goes when, bit by bit, and that all stays sound."""
 
-from datetime import timedelta
+import random
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from restante.clock import ManualClock
-from restante.core import accounts, folders, messages
+from restante.core import accounts, domains, folders, mailboxes, messages, trash
+from restante.core.delivery import Delivered
 from restante.core.jobs import Job
 from restante.core.mailboxes import Mailbox
-from restante.ids import JobId
+from restante.core.messages import Flag, MessageRow
+from restante.core.retention import days, rules, runs
+from restante.core.retention.rules import Limits, Scope
+from restante.errors import Conflict, Unavailable
+from restante.ids import AccountId, JobId, MessageId
 from restante.jobs.handlers import HANDLERS
 from restante.runtime import Runtime
-from restante.services import retention, verification
+from restante.schema import tables
+from restante.schema.connections import ReadConn, WriteConn
+from restante.services import retention, storing, verification
 from tests.makers import catch_up_index, eml, make_mailbox, make_message, refresh
 
 JOB = Job(JobId(1), None, "periodic", {}, 1)
 DAY = timedelta(days=1)
+EVERYWHERE = Scope()
 
 
 async def is_sound(rt: Runtime) -> bool:
@@ -65,3 +77,168 @@ async def test_a_suspended_accounts_mail_stays(rt: Runtime, clock: ManualClock) 
     clock.advance(31 * DAY)
     await retention.purge_trash(rt, JOB)
     assert await count(rt, bob, "Trash") == 2
+
+
+# --- rules --------------------------------------------------------------------------------------------------------
+
+
+async def set_limits(rt: Runtime, account_id: AccountId, scope: Scope = EVERYWHERE, **limits: int) -> None:
+    await rt.db.write(rules.set_rule, account_id, scope, Limits(**limits), rt.clock.now())
+
+
+async def put(rt: Runtime, mailbox: Mailbox, age: int, folder: str = "INBOX") -> Delivered:
+    return await storing.store(
+        rt, mailbox.account_id, mailbox.id, folder, eml(f"of {age} days"), received_at=rt.clock.now() - age * DAY
+    )
+
+
+async def test_a_dry_run_says_what_a_run_then_does(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BATCH", "CHANGES", "FOLDERS_AT_ONCE", "MAILBOXES_AT_ONCE"):
+        monkeypatch.setattr(retention, name, 2)
+    bob, eve = await make_mailbox(rt), await make_mailbox(rt, "eve@example.test")
+    await set_limits(rt, bob.account_id, days=10)
+    await set_limits(rt, bob.account_id, Scope(role="junk"), messages=1)
+    for age in (1, 30, 5, 11, 40, 12):
+        await put(rt, bob, age)
+        await put(rt, eve, age, "Junk")
+    dry = await retention.clean(rt, bob.account_id, is_dry=True)
+    assert [(one.mailbox, one.role, one.messages) for one in dry] == [
+        ("bob@example.test", "", 4), ("eve@example.test", "junk", 5),
+    ]  # fmt: skip
+    assert await count(rt, bob, "INBOX") == 6
+    assert await retention.clean(rt, bob.account_id) == dry
+    assert [await count(rt, bob, name) for name in ("INBOX", "Trash")] == [2, 4]
+    assert [await count(rt, eve, name) for name in ("Junk", "Trash")] == [1, 5]
+    assert await retention.clean(rt, bob.account_id) == []
+    assert await is_sound(rt)
+
+
+async def test_what_a_rule_took_comes_back_or_goes_for_good(rt: Runtime, clock: ManualClock) -> None:
+    bob = await make_mailbox(rt)
+    await set_limits(rt, bob.account_id, days=10)
+    kept, gone = await put(rt, bob, 20), await put(rt, bob, 20)
+    await HANDLERS["retain"](rt, JOB)
+    await rt.db.write(trash.undelete, bob.account_id, UUID(kept.public_id), clock.now())
+    await rt.db.write(
+        messages.set_flags, bob.account_id, bob.id, [kept.message_id], add=Flag.FLAGGED, now=clock.now()
+    )  # fmt: skip
+    clock.advance(30 * DAY + timedelta(seconds=1))
+    for kind in ("retain", "purge-trash"):
+        await HANDLERS[kind](rt, JOB)
+    assert (await refresh(rt, bob)).messages == 1
+    assert await rt.db.read(messages.find_public, bob.account_id, UUID(gone.public_id)) is None
+    assert await is_sound(rt)
+
+
+async def test_one_run_at_a_time_and_the_job_comes_back(rt: Runtime, clock: ManualClock) -> None:
+    bob, eve = await make_mailbox(rt), await make_mailbox(rt, "eve@other.test")
+    other = await rt.db.write(accounts.create, "other", clock.now())
+    ann = await rt.db.write(_settle_in, other.id, clock.now())
+    for mailbox in (bob, eve, ann):
+        await set_limits(rt, mailbox.account_id, days=10)
+        await put(rt, mailbox, 20)
+    await rt.db.write(runs.claim, bob.account_id, "another", clock.now())
+    with pytest.raises(Conflict) as caught:
+        await retention.run(rt, JOB)
+    assert caught.value.code == "retention_running"
+    assert [await count(rt, one, "INBOX") for one in (bob, eve, ann)] == [1, 1, 0], "the other account's"
+    clock.advance(runs.LEASE)
+    await retention.run(rt, JOB)
+    assert [await count(rt, one, "INBOX") for one in (bob, eve)] == [0, 0]
+
+
+def _settle_in(conn: WriteConn, account_id: AccountId, now: datetime) -> Mailbox:
+    domains.add(conn, account_id, "third.test", now, dns_status="forced")
+    return mailboxes.create(conn, account_id, "ann@third.test", now)
+
+
+async def test_a_run_that_breaks_off_is_gone_on_with(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After each possible number of writes the store is sound, and the next run ends where one run would have."""
+    monkeypatch.setattr(retention, "BATCH", 2)
+    monkeypatch.setattr(retention, "CHANGES", 3)
+    bob = await make_mailbox(rt)
+    await set_limits(rt, bob.account_id, days=10, messages=3)
+    for age in (20, 1, 30, 2, 40, 3, 4, 15):
+        await put(rt, bob, age)
+    write, left = rt.db.write, 0
+
+    async def failing(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        if left == 0 and fn is not runs.release:
+            raise Unavailable("the store is away")
+        left -= 1
+        return await write(fn, *args, **kwargs)
+
+    monkeypatch.setattr(rt.db, "write", failing)
+    for steps in range(40):
+        left = steps
+        try:
+            await retention.clean(rt, bob.account_id)
+            break
+        except Unavailable:
+            assert await count(rt, bob, "INBOX") + await count(rt, bob, "Trash") == 8
+    assert [await count(rt, bob, name) for name in ("INBOX", "Trash")] == [3, 5]
+    monkeypatch.setattr(rt.db, "write", write)
+    assert await is_sound(rt)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_random_mail_against_the_plain_rule(
+    rt: Runtime, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Whatever came, moved and changed: after a run no mail is over the limits that could go, and none went that
+    need not."""
+    chance = random.Random(seed)
+    for name in ("BATCH", "CHANGES"):
+        monkeypatch.setattr(retention, name, chance.randint(1, 5))
+    monkeypatch.setattr(days, "ROWS", chance.randint(1, 5))
+    monkeypatch.setattr(days, "SCANNED", chance.randint(1, 8))
+    bob = await make_mailbox(rt)
+    there = await rt.db.read(folders.list_folders, bob.account_id, bob.id)
+    names = {one.id: one.name for one in there}
+    places = {one.name: one.id for one in there}
+    for _ in range(4):
+        limit, most = chance.choice([0, 5, 20]), chance.choice([0, 4, 9])
+        await set_limits(rt, bob.account_id, days=limit, messages=most)
+        for _ in range(chance.randint(0, 8)):
+            await put(rt, bob, chance.randint(0, 40), chance.choice(["INBOX", "Archive", "Junk", "Sent"]))
+        for row in await rt.db.read(every, bob.account_id):
+            args = rt, bob, row.id
+            match chance.randint(0, 9):
+                case 0:
+                    await rt.db.write(messages.remove, bob.account_id, bob.id, [row.id], now=clock.now())
+                case 1:
+                    await revise(*args, folder_id=places[chance.choice(["INBOX", "Archive", "Trash"])])
+                case 2:
+                    await revise(*args, add=Flag.FLAGGED)
+                case 3:
+                    await revise(*args, remove=Flag.FLAGGED)
+        clock.advance(timedelta(hours=chance.randint(0, 60)))
+        before = await rt.db.read(every, bob.account_id)
+        await retention.clean(rt, bob.account_id)
+        after = {row.id: row for row in await rt.db.read(every, bob.account_id)}
+
+        pool = [row for row in before if names[row.folder_id] not in ("Sent", "Drafts", "Trash")]
+        free = sorted((row for row in pool if "\\Flagged" not in row.flags), key=lambda row: row.received_at)
+        cut = days.day_of(clock.now() - limit * DAY) if limit else 0
+        due = sum(days.day_of(row.received_at) < cut for row in free)
+        due = max(due, min(len(free), len(pool) - most)) if most else due
+        taken = [row for row in free if names[after[row.id].folder_id] == "Trash"]
+        assert len(taken) == due
+        if taken and len(taken) < len(free):
+            kept = [row for row in free if row not in taken]
+            assert max(days.day_of(row.received_at) for row in taken) <= min(
+                days.day_of(row.received_at) for row in kept
+            )
+        untouched = [row for row in before if row not in taken]
+        assert all(after[row.id] == row for row in untouched)
+
+
+def every(conn: ReadConn, account_id: AccountId) -> list[MessageRow]:
+    m = tables.messages.c
+    ids = list(conn.execute(select(m.id).where(m.account_id == account_id).order_by(m.id)).scalars())
+    return messages.by_ids(conn, account_id, ids)
+
+
+async def revise(rt: Runtime, mailbox: Mailbox, message_id: MessageId, **changes: Any) -> None:
+    await rt.db.write(messages.revise, mailbox.account_id, mailbox.id, message_id, now=rt.clock.now(), **changes)

@@ -24,6 +24,21 @@ class Size(click.ParamType[int]):
             self.fail(f"'{value}' is not {error}, or none", param, ctx)
 
 
+class Limit(click.ParamType[int]):
+    """A number of 1 or more; ``none`` for no limit (given back as 0, as it is stored)."""
+
+    name = "n|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        if value.lower() == "none":
+            return 0
+        if not (value.isascii() and value.isdigit() and len(value) < 19 and int(value)):
+            self.fail(f"'{value}' is not a number of 1 or more, or none", param, ctx)
+        return int(value)
+
+
 class RateLimit(click.ParamType[int]):
     """Requests a minute; ``none`` for no limit (given back as 0, as it is stored)."""
 

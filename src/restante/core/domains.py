@@ -304,8 +304,8 @@ def remove(conn: WriteConn, account_id: AccountId, domain_id: DomainId, now: dat
     if kept is not None:
         raise Conflict(f"The domain {domain.name} has mail in {kept}.", code="domain_not_empty")
     mailboxes.remove_of_domain(conn, account_id, domain_id, now)
-    a = tables.addresses.c
-    conn.execute(delete(tables.addresses).where(a.account_id == account_id, a.domain_id == domain_id))
+    for own in (tables.addresses, tables.retention_rules):
+        conn.execute(delete(own).where(own.c.account_id == account_id, own.c.domain_id == domain_id))
     for table in (tables.permissions, tables.dkim_keys):  # grants over it may be another account's
         conn.execute(delete(table).where(table.c.domain_id == domain_id))
     conn.execute(delete(tables.domains).where(_D.account_id == account_id, _D.id == domain_id))

@@ -273,6 +273,25 @@ class WebhookCallDead(_Body):
     event: int
 
 
+class RetentionRule(_Body):
+    """Which mail a rule is about: of a domain, of a mailbox, of the whole account (both null); ``folder``: a role."""
+
+    domain: str | None
+    mailbox: str | None
+    folder: str | None
+
+
+class RetentionRuleSet(_Body):
+    """How long mail is kept: ``days``, ``messages``, ``bytes``; 0: no limit; null: as the wider scope says."""
+
+    domain: str | None
+    mailbox: str | None
+    folder: str | None
+    days: int | None
+    messages: int | None
+    bytes: int | None
+
+
 class Empty(_Body):
     """Nothing more to say: the type and the mailbox tell all."""
 
@@ -317,6 +336,8 @@ TYPES: dict[str, EventType] = {
     "message.stored": EventType(1, MessageStored),
     "permission.granted": EventType(1, Granted),
     "permission.revoked": EventType(1, Revoked),
+    "retention.rule_removed": EventType(1, RetentionRule),
+    "retention.rule_set": EventType(1, RetentionRuleSet),
     "submission.accepted": EventType(1, SubmissionAccepted),
     "submission.failed": EventType(1, SubmissionFailed),
     "token.created": EventType(1, TokenCreated),

@@ -404,7 +404,7 @@ def _retire(conn: WriteConn, account_id: AccountId, chosen: ColumnElement[bool],
     if not facts:
         return
     which = select(_M.id).where(*mine)
-    for table in (tables.tokens, tables.permissions, tables.addresses):
+    for table in (tables.tokens, tables.permissions, tables.addresses, tables.retention_rules):
         conn.execute(delete(table).where(table.c.account_id == account_id, table.c.mailbox_id.in_(which)))
     d = tables.domains.c
     catching = update(tables.domains).where(d.account_id == account_id, d.catch_all_mailbox_id.in_(which))

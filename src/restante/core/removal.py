@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, literal, select, update
 
 from restante.core import accounts, arrivals, domains, events, messages, statistics, submission, webhook_calls, webhooks
+from restante.core.retention import days
 from restante.ids import AccountId, DomainId, MailboxId, MessageId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
@@ -77,6 +78,8 @@ def purge_mailbox(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId,
     if gone:
         messages.remove(conn, account_id, mailbox_id, gone, now=now, is_told=False)
         return True
+    if days.forget(conn, account_id, mailbox_id, folder_ids, limit):
+        return True
     if any(_forget_expunged(conn, account_id, folder_id, limit) for folder_id in folder_ids):
         return True
     conn.execute(delete(tables.folders).where(*in_it))
@@ -99,7 +102,8 @@ def purge_account(conn: WriteConn, account_id: AccountId, limit: int, now: datet
     for table in (tables.mailboxes, tables.contents):
         if conn.execute(select(table.c.id).where(table.c.account_id == account_id).limit(1)).first() is not None:
             return False
-    conn.execute(delete(tables.idempotency_keys).where(tables.idempotency_keys.c.account_id == account_id))
+    for table in (tables.idempotency_keys, tables.retention_rules, tables.retention_accounts, tables.retention_cursors):
+        conn.execute(delete(table).where(table.c.account_id == account_id))
     if arrivals.purge(conn, account_id, limit):
         return True
     if statistics.purge(conn, account_id, limit) or webhook_calls.purge(conn, account_id, limit, now):

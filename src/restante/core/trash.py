@@ -53,10 +53,10 @@ def list_waiting(
 def _is_waiting(conn: ReadConn, account_id: AccountId, folder_id: FolderId, moment: int) -> bool:
     noted = _t.account_id == account_id, _t.folder_id == folder_id
     oldest = conn.execute(select(_t.trashed_at).where(*noted).order_by(_t.uid).limit(1)).scalar()
-    return (oldest is not None and oldest < moment) or _unnoted(conn, account_id, folder_id) is not None
+    return (oldest is not None and oldest < moment) or find_unnoted(conn, account_id, folder_id) is not None
 
 
-def _unnoted(conn: ReadConn, account_id: AccountId, folder_id: FolderId) -> int | None:
+def find_unnoted(conn: ReadConn, account_id: AccountId, folder_id: FolderId) -> int | None:
     """The UID of the last message, if its time is not noted."""
     last = select(func.max(_m.uid)).where(_m.account_id == account_id, _m.folder_id == folder_id)
     noted = select(func.max(_t.uid)).where(_t.account_id == account_id, _t.folder_id == folder_id)
@@ -66,7 +66,7 @@ def _unnoted(conn: ReadConn, account_id: AccountId, folder_id: FolderId) -> int 
 
 def note(conn: WriteConn, account_id: AccountId, folder_id: FolderId, now: datetime) -> None:
     """Note the last message of a Trash folder as being there, if that is not noted."""
-    uid = _unnoted(conn, account_id, folder_id)
+    uid = find_unnoted(conn, account_id, folder_id)
     if uid is not None:
         values = {"account_id": account_id, "folder_id": folder_id, "uid": uid, "trashed_at": clock.to_micros(now)}
         conn.execute(insert(tables.trashed).values(values))

@@ -241,6 +241,54 @@ trashed = Table(  # what was moved to Trash: where it came from and when, in the
     sqlite_with_rowid=False,
 )
 
+retention_rules = Table(  # how long mail is kept, how much of it
+    "retention_rules",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("domain_id", BigInteger, primary_key=True),  # 0: every domain's mailboxes
+    Column("mailbox_id", BigInteger, primary_key=True),  # 0: every mailbox; otherwise domain_id is 0
+    Column("role", Text, primary_key=True),  # of the folder; "": all folders that no rule names
+    Column("days", Integer),  # null: as the rule of the wider scope says; 0: no limit
+    Column("messages", BigInteger),
+    Column("bytes", BigInteger),
+    Column("updated_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+retention_accounts = Table(  # accounts whose mail is cleaned
+    "retention_accounts",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("is_forecast", SmallInteger, nullable=False, default=0),  # by forecast too, once a day
+    Column("cleaned_at", BigInteger),  # when that was done last
+    Column("lease_owner", Text),
+    Column("lease_until", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+retention_cursors = Table(  # up to which change of a folder its messages are in retention_days
+    "retention_cursors",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("folder_id", BigInteger, primary_key=True),
+    Column("modseq", BigInteger, nullable=False),
+    Column("message_id", BigInteger, nullable=False),  # the last one seen of those with that modseq
+    sqlite_with_rowid=False,
+)
+
+retention_days = Table(  # the UIDs between which the messages received on a day are; favourites are left out
+    "retention_days",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("mailbox_id", BigInteger, primary_key=True),
+    Column("day", Integer, primary_key=True),  # since 1970, UTC
+    Column("folder_id", BigInteger, primary_key=True),
+    Column("low_uid", BigInteger, nullable=False),
+    Column("high_uid", BigInteger, nullable=False),
+    Index("ix_retention_days_day", "account_id", "day", "mailbox_id", "folder_id"),
+    sqlite_with_rowid=False,
+)
+
 events = Table(  # the durable log: one row a fact, written in the transaction that caused it
     "events",
     metadata,

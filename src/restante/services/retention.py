@@ -1,14 +1,138 @@
-"""Retention: the standing job that empties Trash, one short transaction a step."""
+"""Retention: what the rules of accounts want gone goes to Trash, and Trash is emptied; one short transaction a step."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 
+from restante import ids, log
 from restante.core import accounts, trash
 from restante.core.jobs import Job
-from restante.ids import AccountId, FolderId
+from restante.core.retention import days, rules, runs
+from restante.core.retention.days import Piece, Position
+from restante.core.retention.rules import Cover
+from restante.core.retention.runs import Due, Taken
+from restante.errors import Conflict
+from restante.ids import AccountId, FolderId, MailboxId
 from restante.runtime import Runtime
 
 BATCH = 200  # messages of one transaction: some 20 ms of the writer
+CHANGES = 2000  # of a folder that are noted in one transaction
 FOLDERS_AT_ONCE = 1000
+MAILBOXES_AT_ONCE = 200
+
+_log = log.logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What a rule took from a mailbox (or would take): from the folder of a role, or (``role`` "") from the others."""
+
+    mailbox: str
+    role: str
+    messages: int
+    bytes: int
+
+
+async def run(rt: Runtime, _job: Job) -> None:
+    """Apply every account's rules (a periodic job); a run that was broken off is gone on with by the next.
+
+    Raises Conflict ``retention_running`` in the end when an account has another run: the job comes back soon.
+    """
+    busy: Conflict | None = None
+    for account in await rt.db.read(accounts.list_accounts):
+        if account.status != "active":
+            continue
+        try:
+            for done in await clean(rt, account.id):
+                _log.info("mail cleaned", account=account.name, mailbox=done.mailbox, messages=done.messages)
+        except Conflict as error:
+            busy = error
+    if busy is not None:
+        raise busy
+
+
+async def clean(rt: Runtime, account_id: AccountId, *, is_dry: bool = False) -> list[Cleaned]:
+    """Take to Trash what the account's rules want gone; returns what was taken, or (``is_dry``) what would be.
+
+    Conflict: ``retention_running`` when another run is under way, ``lease_lost`` when this one was taken for dead.
+    """
+    cover = await rt.db.read(rules.cover, account_id)
+    if cover is None:
+        return []
+    await _follow(rt, account_id, cover)
+    done: list[Cleaned] = []
+    after: MailboxId | None = MailboxId(0)
+    while after is not None:
+        now = rt.clock.now()
+        due, after = await rt.db.read(runs.list_due, account_id, cover, after, MAILBOXES_AT_ONCE, now)
+        if is_dry:
+            done += [await _count(rt, account_id, one) for one in due]
+        elif due:
+            async with _lease(rt, account_id) as owner:
+                done += [await _take(rt, account_id, owner, one) for one in due]
+    return [one for one in done if one.messages]
+
+
+@asynccontextmanager
+async def _lease(rt: Runtime, account_id: AccountId) -> AsyncIterator[str]:
+    owner = ids.new_uuid().hex
+    await rt.db.write(runs.claim, account_id, owner, rt.clock.now())
+    try:
+        yield owner
+    finally:
+        await asyncio.shield(rt.db.write(runs.release, account_id, owner))
+
+
+async def _follow(rt: Runtime, account_id: AccountId, cover: Cover) -> None:
+    """Note what has come and changed since the last run."""
+    after = FolderId(0)
+    while stale := await rt.db.read(days.list_stale, account_id, cover, after, FOLDERS_AT_ONCE):
+        after = stale[-1].folder_id
+        for folder in stale:
+            found = await rt.db.read(days.survey, account_id, folder, CHANGES)
+            while await rt.db.write(days.note, account_id, found) and not found.is_last:
+                folder = folder._replace(cursor=found.cursor)  # noqa: PLW2901 - the same folder, further on
+                found = await rt.db.read(days.survey, account_id, folder, CHANGES)
+
+
+async def _walk(rt: Runtime, account_id: AccountId, due: Due) -> AsyncIterator[list[Piece]]:
+    """What may be taken, the oldest first."""
+    need = due.need
+    before_day = None if need.messages or need.bytes else need.before_day
+    position: Position | None = None
+    while True:
+        pieces, position = await rt.db.read(
+            days.list_oldest, account_id, due.mailbox_id, due.bound, position, BATCH, before_day
+        )
+        yield pieces
+        if position is None:
+            return
+
+
+async def _take(rt: Runtime, account_id: AccountId, owner: str, due: Due) -> Cleaned:
+    total = Taken(0, 0, is_done=False)
+    role = due.bound.role
+    async for pieces in _walk(rt, account_id, due):
+        now = rt.clock.now()
+        step = await rt.db.write(runs.take_by_rule, account_id, owner, due.mailbox_id, role, pieces, now)
+        total = Taken(total.messages + step.messages, total.bytes + step.bytes, step.is_done)
+        if total.is_done:
+            break
+    return Cleaned(due.mailbox, role, total.messages, total.bytes)
+
+
+async def _count(rt: Runtime, account_id: AccountId, due: Due) -> Cleaned:
+    count = size = 0
+    need = due.need
+    async for pieces in _walk(rt, account_id, due):
+        for piece in pieces:
+            chosen, need = runs.choose(piece.found, piece.day, need)
+            count, size = count + len(chosen), size + sum(one.size_bytes for one in chosen)
+            if len(chosen) < len(piece.found):
+                return Cleaned(due.mailbox, due.bound.role, count, size)
+    return Cleaned(due.mailbox, due.bound.role, count, size)
 
 
 async def purge_trash(rt: Runtime, _job: Job) -> None:

@@ -14,6 +14,10 @@ NEW = (
     tables.arrival_postings,
     tables.arrival_blocks,
     tables.arrival_days,
+    tables.retention_rules,
+    tables.retention_accounts,
+    tables.retention_cursors,
+    tables.retention_days,
 )
 
 

@@ -1,0 +1,101 @@
+"""Operations on the rules of retention."""
+
+from typing import Any
+
+from restante.core.accounts import Account
+from restante.core.retention import rules
+from restante.core.retention.rules import Limits, Rule, Scope
+from restante.errors import NotFound
+from restante.runtime import Runtime
+from restante.schema.connections import ReadConn
+from restante.server.operations import naming
+from restante.services import retention as service
+from restante.services.retention import Cleaned
+
+Json = dict[str, Any]
+
+
+def _rule_json(rule: Rule) -> Json:
+    return {
+        "domain": rule.domain,
+        "mailbox": rule.mailbox,
+        "folder": rule.scope.role or None,
+        "days": rule.limits.days,
+        "messages": rule.limits.messages,
+        "bytes": rule.limits.bytes,
+        "updated_at": naming.moment(rule.updated_at),
+    }
+
+
+def _cleaned_json(account: Account, done: Cleaned) -> Json:
+    return {
+        "account": account.name,
+        "mailbox": done.mailbox,
+        "folder": done.role or None,
+        "messages": done.messages,
+        "bytes": done.bytes,
+    }
+
+
+def _place(
+    conn: ReadConn, account: str | None, domain: str | None, mailbox: str | None, folder: str | None
+) -> tuple[Account, Scope]:
+    owner = naming.account(conn, account)
+    domain_id = mailbox_id = None
+    if domain is not None:
+        found = naming.domain(conn, domain)
+        if found.account_id != owner.id:
+            raise NotFound(f"the account {owner.name} has no domain {domain}", code="domain_not_found")
+        domain_id = found.id
+    if mailbox is not None:
+        own = naming.own_mailbox(conn, mailbox)
+        if own.account_id != owner.id:
+            raise NotFound(f"the account {owner.name} has no mailbox {mailbox}", code="mailbox_not_found")
+        mailbox_id = own.id
+    return owner, Scope(domain_id, mailbox_id, folder or rules.OTHERS)
+
+
+def _list(conn: ReadConn, account: str | None) -> Json:
+    owner = naming.account(conn, account)
+    return {"account": owner.name, "rules": [_rule_json(rule) for rule in rules.list_rules(conn, owner.id)]}
+
+
+async def retention_list(rt: Runtime, account: str | None = None) -> Json:
+    """The rules of an account, and how long Trash keeps mail."""
+    return await rt.db.read(_list, account) | {"trash_days": rt.config.retention.trash_days}
+
+
+async def retention_set(
+    rt: Runtime,
+    account: str | None = None,
+    domain: str | None = None,
+    mailbox: str | None = None,
+    folder: str | None = None,
+    days: int | None = None,
+    messages: int | None = None,
+    bytes: int | None = None,  # noqa: A002 - the name that answers give it too
+) -> Json:
+    """Give an account, a domain or a mailbox these limits, in the place of those it had."""
+    owner, scope = await rt.db.read(_place, account, domain, mailbox, folder)
+    limits = Limits(days, messages, bytes)
+    return _rule_json(await rt.db.write(rules.set_rule, owner.id, scope, limits, rt.clock.now()))
+
+
+async def retention_remove(
+    rt: Runtime,
+    account: str | None = None,
+    domain: str | None = None,
+    mailbox: str | None = None,
+    folder: str | None = None,
+) -> Json:
+    """Take a rule away."""
+    owner, scope = await rt.db.read(_place, account, domain, mailbox, folder)
+    await rt.db.write(rules.remove_rule, owner.id, scope, rt.clock.now())
+    return {"domain": domain, "mailbox": mailbox, "folder": folder, "removed": True}
+
+
+async def retention_run(rt: Runtime, account: str | None = None, is_dry: bool = False) -> Json:
+    """Apply the rules of an account now, or say what that would take to Trash."""
+    owner = await rt.db.read(naming.account, account)
+    done = await service.clean(rt, owner.id, is_dry=is_dry)
+    return {"dry_run": is_dry, "cleaned": [_cleaned_json(owner, one) for one in done]}
