@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from restante import clock
-from restante.core import events, statistics
-from restante.core.statistics import Delta, Inbound
+from restante.core import inbound, periods, statistics
+from restante.core.inbound import Arrivals, Inbound, Uncounted
+from restante.core.statistics import Delta
 from restante.schema import tables
 from restante.schema.connections import WriteConn
+from restante.storage.upgrades import u0004_programs
 from tests.core.conftest import Tenant
 
 AT = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)
@@ -43,7 +45,7 @@ def test_counts_by_account_domain_and_address(conn: WriteConn, red: Tenant, blue
         .order_by(d.hours, d.domain)
     )
     assert [tuple(row) for row in rows] == [
-        (hours, *counts) for hours in (24, 192, 1536) for counts in (("a.test", 1, 0, 1), ("b.test", 0, 1, 0))
+        (hours, *counts) for hours in periods.SPANS for counts in (("a.test", 1, 0, 1), ("b.test", 0, 1, 0))
     ]
 
 
@@ -52,7 +54,29 @@ def test_no_changes_write_nothing(conn: WriteConn, red: Tenant) -> None:
     assert not by_sender(conn, red.account.id)
 
 
+def test_an_upgrade_adds_the_longest_spans(conn: WriteConn, red: Tenant, blue: Tenant) -> None:
+    for tenant, days, number in ((red, 0, 0), (red, 100, 1), (red, 400, 2), (blue, 1, 0)):
+        at, domain = AT - timedelta(days=days), tenant.domain.name
+        statistics.record_outbound(
+            conn, tenant.account.id, f"ann@{domain}", at, {"a.test": Delta(1), "b.test": Delta(2)}
+        )
+        hour = clock.to_micros(at) // periods.HOUR * periods.HOUR
+        arrived = [Arrivals(domain, hour, "out.test", 1), Arrivals(domain, hour, "other.test", 2)]
+        assert inbound.count(conn, tenant.account.id, Uncounted(tenant.account.id, number, number + 1, arrived))
+    both = (tables.outbound_domains, tables.inbound_senders)
+    longest = [
+        select(table).where(table.c.hours == periods.SPANS[-1]).order_by(*table.primary_key.columns) for table in both
+    ]
+    before = [conn.execute(each).all() for each in longest]
+    for table in both:
+        conn.execute(delete(table).where(table.c.hours == periods.SPANS[-1]))
+    u0004_programs.add_longest_spans(conn)
+    assert [conn.execute(each).all() for each in longest] == before
+    assert all(len(rows) > 4 for rows in before)
+
+
 ALL = (statistics.ALL_SENDERS,)
+NOTHING = (0, *Delta())
 MINUTE, SECOND = timedelta(minutes=1), timedelta(seconds=1)
 STATUS = {"sent": "delivered", "bounced": "bounced", "deferred": "deferred"}
 
@@ -126,7 +150,7 @@ def test_any_period_is_exact(conn: WriteConn, red: Tenant, blue: Tenant) -> None
             first = first.replace(hour=0, minute=0, second=0, microsecond=0)
         length = random.choice([30 * MINUTE, timedelta(hours=5), timedelta(days=3), timedelta(days=40), timedelta(366)])
         last = first + length * random.random()
-        within = statistics.period(first, last, start + timedelta(days=900))
+        within = periods.through(first, last, start + timedelta(days=900))
         for scope, senders in scopes.items():
             until = last.replace(microsecond=0) + SECOND
             mine = [one for one in sent if one[0] in senders and first <= one[1] < until and one[3] in STATUS]
@@ -135,22 +159,26 @@ def test_any_period_is_exact(conn: WriteConn, red: Tenant, blue: Tenant) -> None
             found = {(domain, name): n for domain, delta in domains for name, n in delta._asdict().items() if n}
             assert found == wanted, (scope, first, last)
             assert [sum(delta) for _, delta in domains] == sorted((sum(delta) for _, delta in domains), reverse=True)
-            days = statistics.outbound_by_time(conn, *scope, within, statistics.DAY)
-            assert {clock.from_micros(at).date(): sum(delta) for at, delta in days.items()} == Counter(
+            days = statistics.outbound_by_time(conn, *scope, within, periods.DAY)
+            assert {clock.from_micros(at).date(): sum(counts) for at, *counts in days} == Counter(
                 one[1].date() for one in mine
             )
-            hours = statistics.outbound_by_time(conn, *scope, within, statistics.HOUR)
-            assert statistics.total(hours.values()) == statistics.total(days.values())
-            assert {at - at % statistics.DAY for at in hours} == days.keys()
+            assert days == sorted(days, reverse=True)
+            hours = statistics.outbound_by_time(conn, *scope, within, periods.HOUR)
+            assert hours == sorted(hours, reverse=True)
+            assert {at - at % periods.DAY for at, *_ in hours} == {at for at, *_ in days}
+            all_in_one = statistics.outbound_total(conn, *scope, within)
+            for slots in (hours, days):
+                assert statistics.total(Delta(*counts) for _, *counts in [NOTHING, *slots]) == all_in_one
 
 
 def test_a_period_that_is_not_over(conn: WriteConn, red: Tenant) -> None:
     """Nothing behind the present is cut off, so no rows are looked at: the counter alone answers."""
     statistics.record_outbound(conn, red.account.id, "ann@red.example", AT, {"a.test": Delta(delivered=1)})
-    within = statistics.period(AT.replace(minute=0, second=0), AT, AT)
-    assert statistics.outbound_by_time(conn, red.account.id, ALL, within, statistics.HOUR) == {
-        clock.to_micros(AT.replace(minute=0, second=0)): Delta(delivered=1)
-    }
+    within = periods.through(AT.replace(minute=0, second=0), AT, AT)
+    assert statistics.outbound_by_time(conn, red.account.id, ALL, within, periods.HOUR) == [
+        (clock.to_micros(AT.replace(minute=0, second=0)), *Delta(delivered=1))
+    ]
 
 
 def test_refused_recipients_count_in_every_period_that_touches_their_hour(conn: WriteConn, red: Tenant) -> None:
@@ -164,72 +192,19 @@ def test_refused_recipients_count_in_every_period_that_touches_their_hour(conn: 
         (hour + 60 * MINUTE, hour + 120 * MINUTE, 0),
         (hour - 9 * MINUTE, hour - MINUTE, 0),
     ):
-        within = statistics.period(start, end, later)
-        found = statistics.outbound_by_time(conn, red.account.id, ALL, within, statistics.DAY)
-        assert statistics.total(found.values()).rejected == count
+        within = periods.through(start, end, later)
+        found = statistics.outbound_by_time(conn, red.account.id, ALL, within, periods.DAY)
+        assert [slot[4] for slot in found] == [count] * bool(count)
+        assert statistics.outbound_total(conn, red.account.id, ALL, within) == Delta(rejected=count)
         assert not statistics.outbound_by_domain(conn, red.account.id, ALL, within, 9)
-
-
-MESSAGE = {"message": 1, "id": "x", "folder": 1, "uid": 1, "size_bytes": 1}
-
-
-def receive(conn: WriteConn, tenant: Tenant, at: datetime, sender: str = "Eve@Out.test", recipient: str = "") -> None:
-    body = {**MESSAGE, "sender": sender, "recipient": recipient or tenant.mailbox.address}
-    events.record(conn, tenant.account.id, "message.received", body, now=at)
-
-
-def count_all(conn: WriteConn, limit: int = 100) -> int:
-    batches = 0
-    while (found := statistics.find_uncounted(conn, limit)) is not None:
-        assert statistics.count_arrivals(conn, found.account_id, found)
-        assert not statistics.count_arrivals(conn, found.account_id, found)
-        batches += 1
-    return batches
-
-
-def test_inbound_follows_the_event_log(conn: WriteConn, red: Tenant, blue: Tenant) -> None:
-    for _ in range(7):
-        receive(conn, red, AT)
-    receive(conn, red, AT, sender="", recipient="ann+x@red.example")
-    receive(conn, red, AT - timedelta(days=2), sender="x@other.test")
-    imported = {**MESSAGE, "sender": "", "recipient": ""}
-    events.record(conn, red.account.id, "message.received", imported, now=AT)
-    receive(conn, blue, AT)
-    assert count_all(conn, 3) > 4
-    assert count_all(conn) == 0
-    within = statistics.period(AT - timedelta(days=1), AT, AT)
-    for tenant, accepted in ((red, 8), (blue, 1)):
-        name = tenant.domain.name
-        assert statistics.inbound_total(conn, tenant.account.id, name, within) == Inbound(accepted)
-        assert statistics.inbound_senders(conn, tenant.account.id, name, within, 9) == [("out.test", min(accepted, 7))]
-    assert statistics.inbound_total(conn, blue.account.id, "red.example", within) == Inbound()
-    assert not statistics.inbound_senders(conn, blue.account.id, "red.example", within, 9)
-    receive(conn, red, AT)
-    assert count_all(conn) == 1
-    assert statistics.inbound_total(conn, red.account.id, "red.example", within) == Inbound(9)
-    longer = statistics.period(AT - timedelta(days=90), AT, AT)
-    assert statistics.inbound_senders(conn, red.account.id, "red.example", longer, 9) == [
-        ("out.test", 8),
-        ("other.test", 1),
-    ]
-    assert statistics.inbound_senders(conn, red.account.id, "red.example", longer, 1) == [("out.test", 8)]
-
-
-def test_refusals_belong_to_the_domains_account(conn: WriteConn, red: Tenant, blue: Tenant) -> None:
-    hour = clock.to_micros(AT) // statistics.HOUR * statistics.HOUR
-    statistics.record_rejected(conn, {("red.example", hour): 2, ("gone.example", hour): 5})
-    statistics.record_rejected(conn, {("red.example", hour): 1})
-    within = statistics.period(AT, AT, AT)
-    assert statistics.inbound_total(conn, red.account.id, "red.example", within) == Inbound(rejected=3)
-    assert statistics.inbound_total(conn, blue.account.id, "red.example", within) == Inbound()
 
 
 def test_purging_takes_one_accounts_counters_bit_by_bit(conn: WriteConn, red: Tenant, blue: Tenant) -> None:
     for tenant in (red, blue):
         sender = f"ann@{tenant.domain.name}"
         statistics.record_outbound(conn, tenant.account.id, sender, AT, {"a.test": Delta(1), "b.test": Delta(1)})
-        receive(conn, tenant, AT)
-    count_all(conn)
+        arrived = Arrivals(tenant.domain.name, clock.to_micros(AT) // periods.HOUR * periods.HOUR, "out.test", 1)
+        assert inbound.count(conn, tenant.account.id, Uncounted(tenant.account.id, 0, 1, [arrived]))
     before = by_sender(conn, blue.account.id)
     batches = 0
     while statistics.purge(conn, red.account.id, 2):
@@ -237,7 +212,7 @@ def test_purging_takes_one_accounts_counters_bit_by_bit(conn: WriteConn, red: Te
     assert batches > 5
     assert not by_sender(conn, red.account.id)
     assert by_sender(conn, blue.account.id) == before
-    within = statistics.period(AT.replace(hour=0, minute=0, second=0), AT, AT)
+    within = periods.through(AT.replace(hour=0, minute=0, second=0), AT, AT)
     assert len(statistics.outbound_by_domain(conn, blue.account.id, ALL, within, 9)) == 2
     assert not statistics.outbound_by_domain(conn, red.account.id, ALL, within, 9)
-    assert statistics.inbound_total(conn, red.account.id, "red.example", within) == Inbound()
+    assert inbound.total(conn, red.account.id, "red.example", within) == Inbound()

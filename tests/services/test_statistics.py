@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from restante.core import routing, statistics
+from restante.core import inbound, periods, routing
+from restante.core.inbound import Inbound
 from restante.core.jobs import Job
 from restante.core.mailboxes import Mailbox
-from restante.core.statistics import Inbound
 from restante.errors import Unavailable
 from restante.ids import JobId
 from restante.runtime import Runtime
@@ -30,15 +30,15 @@ async def test_mail_from_outside_counts_and_imports_do_not(rt: Runtime) -> None:
         await reception.receive(rt, Envelope(sender, routes), SOURCE, eml())
     for _ in range(2):
         await service.count_arrivals(rt, JOB)
-    within = statistics.period(datetime(2026, 1, 1, tzinfo=UTC), rt.clock.now(), rt.clock.now())
+    within = periods.through(datetime(2026, 1, 1, tzinfo=UTC), rt.clock.now(), rt.clock.now())
     place = mailbox.account_id, "example.test", within
-    assert await rt.db.read(statistics.inbound_total, *place) == Inbound(accepted=3)
-    assert await rt.db.read(statistics.inbound_senders, *place, 9) == [("out.test", 2)]
+    assert await rt.db.read(inbound.total, *place) == Inbound(accepted=3)
+    assert await rt.db.read(inbound.top_senders, *place, 9) == [("out.test", 2)]
 
 
-async def inbound(rt: Runtime, mailbox: Mailbox) -> Inbound:
-    within = statistics.period(rt.clock.now(), rt.clock.now(), rt.clock.now())
-    return await rt.db.read(statistics.inbound_total, mailbox.account_id, "example.test", within)
+async def counted(rt: Runtime, mailbox: Mailbox) -> Inbound:
+    within = periods.through(rt.clock.now(), rt.clock.now(), rt.clock.now())
+    return await rt.db.read(inbound.total, mailbox.account_id, "example.test", within)
 
 
 async def test_refusals_are_stored_together(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,9 +56,9 @@ async def test_refusals_are_stored_together(rt: Runtime, monkeypatch: pytest.Mon
     await refusals.store()
     assert len(calls) == 1
     monkeypatch.setattr(type(rt.db), "write", write)
-    assert await inbound(rt, mailbox) == Inbound()
+    assert await counted(rt, mailbox) == Inbound()
     await refusals.store()
-    assert await inbound(rt, mailbox) == Inbound(rejected=5)
+    assert await counted(rt, mailbox) == Inbound(rejected=5)
     monkeypatch.setattr(type(rt.db), "write", fail)
     await refusals.store()
     assert len(calls) == 1, "nothing was refused since, so nothing is written"

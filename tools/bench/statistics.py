@@ -21,8 +21,10 @@ import uvloop
 from sqlalchemy import insert, select
 
 from restante import clock
-from restante.core import domains, routing, statistics
-from restante.core.statistics import HOUR, Arrivals, Delta, Uncounted
+from restante.core import domains, inbound, routing, statistics
+from restante.core.inbound import Arrivals, Uncounted
+from restante.core.periods import HOUR
+from restante.core.statistics import Delta
 from restante.ids import AccountId
 from restante.schema import tables
 from restante.schema.connections import WriteConn
@@ -183,14 +185,14 @@ def _receive(conn: WriteConn, account_id: AccountId, done: int, count: int, sinc
     rng = random.Random(-done)
     senders = _shares(rng, SENDER_DOMAINS, count)
     places = _shares(rng, DOMAINS, count)
-    arrivals: Counter[tuple[str, int, str]] = Counter()
+    came: Counter[tuple[str, int, str]] = Counter()
     for _ in range(count):
         at = clock.to_micros(since + span * rng.random())
-        arrivals[_domain(next(places)), at // HOUR * HOUR, f"o{next(senders)}.test"] += 1
-    counted = [Arrivals(*key, recipients) for key, recipients in arrivals.items()]
+        came[_domain(next(places)), at // HOUR * HOUR, f"o{next(senders)}.test"] += 1
+    counted = [Arrivals(*key, recipients) for key, recipients in came.items()]
     c = tables.inbound_cursors.c
     before = conn.execute(select(c.event_number).where(c.account_id == account_id)).scalar_one_or_none() or 0
-    assert statistics.count_arrivals(conn, account_id, Uncounted(account_id, before, before + count, counted))
+    assert inbound.count(conn, account_id, Uncounted(account_id, before, before + count, counted))
 
 
 def _shares(rng: random.Random, of: int, count: int) -> Iterator[int]:

@@ -479,7 +479,7 @@ outbound_domains = Table(  # the same by recipient domain, over spans of several
     metadata,
     Column("account_id", BigInteger, primary_key=True),
     Column("sender", Text, primary_key=True),
-    Column("hours", Integer, primary_key=True),  # 24 | 192 | 1536
+    Column("hours", Integer, primary_key=True),  # 24 | 192 | 1536 | 6144
     Column("begins_at", BigInteger, primary_key=True),  # a multiple of that
     Column("domain", Text, primary_key=True),
     Column("delivered", BigInteger, nullable=False),
@@ -505,7 +505,7 @@ inbound_senders = Table(  # those accepted, by the domain of the envelope's send
     metadata,
     Column("account_id", BigInteger, primary_key=True),
     Column("domain", Text, primary_key=True),
-    Column("hours", Integer, primary_key=True),  # 1 | 24 | 192 | 1536
+    Column("hours", Integer, primary_key=True),  # 1 | 24 | 192 | 1536 | 6144
     Column("begins_at", BigInteger, primary_key=True),
     Column("sender_domain", Text, primary_key=True),
     Column("accepted", BigInteger, nullable=False),

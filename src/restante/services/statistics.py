@@ -5,9 +5,9 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 
 from restante import clock, log
-from restante.core import statistics
+from restante.core import inbound
 from restante.core.jobs import Job
-from restante.core.statistics import HOUR
+from restante.core.periods import HOUR
 from restante.errors import Unavailable
 from restante.runtime import Runtime
 
@@ -44,7 +44,7 @@ class Refusals:
         while self._waiting:
             some = dict(itertools.islice(self._waiting.items(), BATCH))
             try:
-                await self._rt.db.write(statistics.record_rejected, some)
+                await self._rt.db.write(inbound.record_rejected, some)
             except Unavailable as error:
                 _log.warning("refusals not stored yet", why=error.message)
                 return
@@ -55,7 +55,7 @@ class Refusals:
 async def count_arrivals(rt: Runtime, _job: Job) -> None:
     """Count the mail that came in since the last run (a periodic job). A second run beside it does no harm."""
     for _ in range(BATCHES_A_RUN):
-        found = await rt.db.read(statistics.find_uncounted, BATCH)
+        found = await rt.db.read(inbound.find_uncounted, BATCH)
         if found is None:
             return
-        await rt.db.write(statistics.count_arrivals, found.account_id, found)
+        await rt.db.write(inbound.count, found.account_id, found)

@@ -9,7 +9,7 @@ from sqlalchemy import update
 
 from restante import clock as clocks
 from restante.clock import ManualClock
-from restante.core import mailboxes, permissions, statistics, submission
+from restante.core import inbound, mailboxes, periods, permissions, statistics, submission
 from restante.core.statistics import Delta
 from restante.ids import AccountId
 from restante.runtime import Runtime
@@ -203,11 +203,11 @@ async def test_the_operator_sees_all(rt: Runtime, world: World, admin: Client) -
 async def test_a_domain_in_both_directions(rt: Runtime, world: World, admin: Client) -> None:
     red = world.red.account.id
     await sent(rt, red, "ann@red.example", NOW, gmail=(280, 10, 10, 3), **{f"d{n}": (15, 0, 0, 0) for n in range(10)})
-    hour = clocks.to_micros(NOW) // statistics.HOUR * statistics.HOUR
-    arrivals = [statistics.Arrivals("red.example", hour, f"s{n}.test", 20 + n) for n in range(12)]
-    arrivals.append(statistics.Arrivals("red.example", hour, "", 4))
-    await rt.db.write(statistics.count_arrivals, red, statistics.Uncounted(world.red.account.id, 0, 1, arrivals))
-    await rt.db.write(statistics.record_rejected, {("red.example", hour): 10, ("gone.example", hour): 5})
+    hour = clocks.to_micros(NOW) // periods.HOUR * periods.HOUR
+    came = [inbound.Arrivals("red.example", hour, f"s{n}.test", 20 + n) for n in range(12)]
+    came.append(inbound.Arrivals("red.example", hour, "", 4))
+    await rt.db.write(inbound.count, red, inbound.Uncounted(world.red.account.id, 0, 1, came))
+    await rt.db.write(inbound.record_rejected, {("red.example", hour): 10, ("gone.example", hour): 5})
     body = (await admin.get("/api/v1/stats/domain/red.example?start_date=2026-11-21")).json()
     assert list(body) == ["success", "domain", "period", "outbound", "inbound"]
     assert (body["success"], body["domain"]) == (True, "red.example")
@@ -311,17 +311,13 @@ async def test_queue_summary_and_senders(rt: Runtime, world: World, client: Clie
 
 
 async def test_inbound_by_day_and_hour(rt: Runtime, world: World, client: Client, admin: Client) -> None:
-    hour = clocks.to_micros(NOW) // statistics.HOUR * statistics.HOUR
+    hour = clocks.to_micros(NOW) // periods.HOUR * periods.HOUR
     for tenant, count in ((world.red, 3), (world.blue, 5)):
-        arrivals = [
-            statistics.Arrivals(tenant.domain.name, hour - ago * statistics.HOUR, "out.test", count) for ago in (0, 20)
-        ]
-        await rt.db.write(
-            statistics.count_arrivals, tenant.account.id, statistics.Uncounted(tenant.account.id, 0, 1, arrivals)
-        )
-    await rt.db.write(statistics.record_rejected, {("red.example", hour): 2})
-    inbound = "/api/v1/stats/inbound?start_date=2026-11-19"
-    everything = (await admin.get(inbound)).json()
+        came = [inbound.Arrivals(tenant.domain.name, hour - ago * periods.HOUR, "out.test", count) for ago in (0, 20)]
+        await rt.db.write(inbound.count, tenant.account.id, inbound.Uncounted(tenant.account.id, 0, 1, came))
+    await rt.db.write(inbound.record_rejected, {("red.example", hour): 2})
+    path = "/api/v1/stats/inbound?start_date=2026-11-19"
+    everything = (await admin.get(path)).json()
     assert list(everything) == ["success", "domain", "period", "summary", "breakdown"]
     assert everything["domain"] is None
     assert everything["summary"] == {"total": 18, "accepted": 16, "rejected": 2, "spam": 0}
@@ -330,18 +326,18 @@ async def test_inbound_by_day_and_hour(rt: Runtime, world: World, client: Client
         {"date": "2026-11-20", "total": 8, "accepted": 8, "rejected": 0, "spam": 0},
         {"date": "2026-11-19", "total": 0, "accepted": 0, "rejected": 0, "spam": 0},
     ]
-    red = (await admin.get(f"{inbound}&domain=Red.example&group_by=hour")).json()
+    red = (await admin.get(f"{path}&domain=Red.example&group_by=hour")).json()
     assert (red["domain"], red["summary"]["total"]) == ("red.example", 8)
     assert [(row["hour"], row["total"]) for row in red["breakdown"]] == [
         ("2026-11-21T15:00:00Z", 5),
         ("2026-11-20T19:00:00Z", 3),
     ]
     for query in ("", "&domain=red.example", "&domain=nowhere.example"):
-        assert_refused(await client.get(inbound + query), 403, "ACCESS_DENIED")
+        assert_refused(await client.get(path + query), 403, "ACCESS_DENIED")
     await rt.db.write(grant, world.red, permissions.VIEW_STATS, NOW)
-    assert (await client.get(f"{inbound}&domain=red.example")).json()["summary"]["accepted"] == 6
-    assert_refused(await client.get(f"{inbound}&domain=blue.example"), 403, "ACCESS_DENIED")
-    assert_refused(await admin.get(f"{inbound}&domain=nowhere.example"), 404, "DOMAIN_NOT_FOUND")
+    assert (await client.get(f"{path}&domain=red.example")).json()["summary"]["accepted"] == 6
+    assert_refused(await client.get(f"{path}&domain=blue.example"), 403, "ACCESS_DENIED")
+    assert_refused(await admin.get(f"{path}&domain=nowhere.example"), 404, "DOMAIN_NOT_FOUND")
 
 
 async def test_a_users_own_figures(rt: Runtime, world: World, client: Client, admin: Client) -> None:

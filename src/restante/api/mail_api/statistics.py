@@ -4,16 +4,21 @@ The contract names five more without their shapes (per user, inbound, top sender
 """
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
+
+from msgspec import UNSET, UnsetType
 
 from restante.api.mail_api import auth, paging, shapes
 from restante.api.mail_api import statistics_shapes as forms
-from restante.clock import from_micros
-from restante.core import access, domains, mailboxes, permissions, statistics
+from restante.clock import from_micros, to_micros
+from restante.core import access, domains, inbound, mailboxes, periods, permissions, statistics
 from restante.core.access import Principal
+from restante.core.inbound import Inbound
 from restante.core.mailboxes import Mailbox
-from restante.core.statistics import DAY, HOUR, Delta, Inbound, Period, Queue
+from restante.core.periods import DAY, HOUR, Period
+from restante.core.statistics import Delta, Queue, Slot
 from restante.errors import Invalid
 from restante.http import schemas
 from restante.http.answers import Answer
@@ -27,6 +32,8 @@ LONGEST = timedelta(days=366)
 LONGEST_OF_SENDERS = timedelta(days=31)  # counted from rows
 TOP_ROWS = 100  # recipient domains in a breakdown
 TOP_DOMAINS = 10
+
+Key = str | UnsetType
 
 
 class Asked(NamedTuple):
@@ -45,9 +52,10 @@ class Scope(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """Counts as read in one transaction: by the beginning of a day or an hour, or by recipient domain."""
+    """Counts as read in one transaction: all together, and by hour, day or recipient domain."""
 
-    by_time: dict[int, Delta]
+    total: Delta
+    by_time: list[Slot]
     by_domain: list[tuple[str, Delta]]
 
 
@@ -73,9 +81,8 @@ async def get_delivery(call: Call) -> Answer:
     asked = require_period(query, call.rt.clock.now())
     sender = require_sender(query.sender)
     found = await call.rt.db.read(read_delivery, caller.principal, sender, query.group_by, asked.within)
-    total = statistics.total(found.by_time.values())
     breakdown = _breakdown(found, query.group_by, asked)
-    shape = forms.DeliveryStatistics(True, _span(asked), _summary(total), breakdown)
+    shape = forms.DeliveryStatistics(True, _span(asked), _summary(found.total), breakdown)
     return shapes.answer(shape)
 
 
@@ -117,10 +124,10 @@ async def get_inbound(call: Call) -> Answer:
     name, found = await call.rt.db.read(read_inbound, caller.principal, query.domain, asked.within, unit)
     total = Inbound(*map(sum, zip(*found.values(), strict=True)))
     if query.group_by == "hour":
-        rows = [forms.InboundRow(hour=from_micros(at), **_came(one)) for at, one in sorted(found.items(), reverse=True)]
+        rows = [forms.InboundRow(hour=_hour(at), **_came(one)) for at, one in sorted(found.items(), reverse=True)]
     else:
-        days = {from_micros(at).date(): one for at, one in found.items()}
-        rows = [forms.InboundRow(date=day.isoformat(), **_came(days.get(day, Inbound()))) for day in _days(asked)]
+        days = {at // DAY: one for at, one in found.items()}
+        rows = [forms.InboundRow(date=_date(day), **_came(days.get(day, Inbound()))) for day in _days(asked)]
     summary = forms.InboundSummary(**_came(total))
     return shapes.answer(forms.InboundStatistics(True, name, _span(asked), summary, rows))
 
@@ -150,8 +157,8 @@ async def get_summary(call: Call) -> Answer:
     now = call.rt.clock.now()
     today = datetime.combine(now.date(), time(), UTC)
     starts = [today - timedelta(days=days) for days in (0, 7, 30)]
-    periods = [statistics.period(start, now, now) for start in starts]
-    totals, queue = await call.rt.db.read(read_summary, caller.principal, sender, periods)
+    asked = [periods.through(start, now, now) for start in starts]
+    totals, queue = await call.rt.db.read(read_summary, caller.principal, sender, asked)
     day, week, month = map(_summary, totals)
     return shapes.answer(forms.Summary(True, day, week, month, _queue(queue)))
 
@@ -160,9 +167,12 @@ async def get_summary(call: Call) -> Answer:
 def read_delivery(conn: ReadConn, principal: Principal, sender: str, group_by: str, within: Period) -> Delivery:
     """The counts that the principal may see. Errors: Forbidden ``access_denied``."""
     scope = require_scope(conn, principal, sender)
+    if group_by == "domain":
+        by_domain = statistics.outbound_by_domain(conn, *scope, within, TOP_ROWS)
+        return Delivery(statistics.outbound_total(conn, *scope, within), [], by_domain)
     by_time = statistics.outbound_by_time(conn, *scope, within, HOUR if group_by == "hour" else DAY)
-    by_domain = statistics.outbound_by_domain(conn, *scope, within, TOP_ROWS) if group_by == "domain" else []
-    return Delivery(by_time, by_domain)
+    _, *counts = map(sum, zip(*by_time, strict=True)) if by_time else (0, *Delta())
+    return Delivery(Delta(*counts), by_time, [])
 
 
 @scanning
@@ -172,10 +182,10 @@ def read_domain(conn: ReadConn, principal: Principal, name: str, within: Period)
     account_id, scope = domain.account_id, Scope(domain.account_id, (domain.name,))
     return BothWays(
         domain.name,
-        statistics.total(statistics.outbound_by_time(conn, *scope, within, DAY).values()),
+        statistics.outbound_total(conn, *scope, within),
         statistics.outbound_by_domain(conn, *scope, within, TOP_DOMAINS),
-        statistics.inbound_total(conn, account_id, domain.name, within),
-        statistics.inbound_senders(conn, account_id, domain.name, within, TOP_DOMAINS),
+        inbound.total(conn, account_id, domain.name, within),
+        inbound.top_senders(conn, account_id, domain.name, within, TOP_DOMAINS),
     )
 
 
@@ -184,8 +194,7 @@ def read_user(conn: ReadConn, principal: Principal, address: str, within: Period
     """A user's mailbox and what its addresses sent. Errors: Forbidden, NotFound ``mailbox_not_found``."""
     mailbox = access.require_mailbox(conn, principal, address, permissions.VIEW_STATS)
     own = tuple(_senders(conn, mailbox.account_id, mailbox.id, mailbox.address))
-    by_time = statistics.outbound_by_time(conn, mailbox.account_id, own, within, DAY)
-    return mailbox, statistics.total(by_time.values())
+    return mailbox, statistics.outbound_total(conn, mailbox.account_id, own, within)
 
 
 @scanning
@@ -195,10 +204,10 @@ def read_inbound(
     """A domain's counts, or all domains' for the operator. Errors: Forbidden, NotFound ``domain_not_found``."""
     if not name:
         access.require_operator(principal)
-        everything = statistics.inbound_by_time(conn, statistics.INSTANCE, statistics.ALL_DOMAINS, within, unit)
+        everything = inbound.by_time(conn, statistics.INSTANCE, inbound.ALL_DOMAINS, within, unit)
         return None, everything
     domain = access.require_domain(conn, principal, name, permissions.VIEW_STATS)
-    return domain.name, statistics.inbound_by_time(conn, domain.account_id, domain.name, within, unit)
+    return domain.name, inbound.by_time(conn, domain.account_id, domain.name, within, unit)
 
 
 @scanning
@@ -223,11 +232,11 @@ def read_queue(conn: ReadConn, principal: Principal, sender: str) -> Queue:
 
 @scanning
 def read_summary(
-    conn: ReadConn, principal: Principal, sender: str, periods: Sequence[Period]
+    conn: ReadConn, principal: Principal, sender: str, asked: Sequence[Period]
 ) -> tuple[list[Delta], Queue]:
     """Totals of some periods, and the queue. Errors: Forbidden ``access_denied``."""
     scope = require_scope(conn, principal, sender)
-    totals = [statistics.total(statistics.outbound_by_time(conn, *scope, each, DAY).values()) for each in periods]
+    totals = [statistics.outbound_total(conn, *scope, each) for each in asked]
     return totals, statistics.queue(conn, *scope)
 
 
@@ -279,7 +288,7 @@ def require_period(query: forms.PeriodQuery, now: datetime, longest: timedelta =
         raise paging.wrong("start_date", "It is after end_date.")
     if end - start > longest:
         raise paging.wrong("start_date", f"The period is longer than {longest.days} days.")
-    return Asked(start, end, statistics.period(start, end, now))
+    return Asked(start, end, periods.through(start, end, now))
 
 
 def rate(total: Delta) -> float:
@@ -290,25 +299,34 @@ def rate(total: Delta) -> float:
 def _breakdown(found: Delivery, group_by: str, asked: Asked) -> list[forms.DeliveryRow]:
     match group_by:
         case "domain":
-            return [_row(delta, domain=name) for name, delta in found.by_domain]
+            return [_row(*delta[:3], domain=name) for name, delta in found.by_domain]
         case "hour":
-            hours = sorted(found.by_time.items(), reverse=True)
-            rows = [_row(delta, hour=from_micros(at)) for at, delta in hours]
-            return [row for row in rows if row.sent]
-    days = {from_micros(at).date(): delta for at, delta in found.by_time.items()}
-    return [_row(days.get(day, Delta()), date=day.isoformat()) for day in _days(asked)]
+            return [
+                forms.DeliveryRow(UNSET, _hour(at), UNSET, sent, delivered, bounced, deferred)
+                for at, delivered, bounced, deferred, _ in found.by_time
+                if (sent := delivered + bounced + deferred)
+            ]
+    days = {at // DAY: counts for at, *counts, _ in found.by_time}
+    return [_row(*days.get(day, (0, 0, 0)), date=_date(day)) for day in _days(asked)]
 
 
-def _days(asked: Asked) -> list[date]:
-    """The days of a period, newest first."""
-    first, last = asked.start.date(), asked.end.date()
-    return [last - timedelta(days=back) for back in range((last - first).days + 1)]
+def _days(asked: Asked) -> range:
+    """The days of a period, counted from 1970, newest first."""
+    return range(to_micros(asked.end) // DAY, to_micros(asked.start) // DAY - 1, -1)
 
 
-def _row(delta: Delta, **key: Any) -> forms.DeliveryRow:
-    delivered, bounced, deferred, _ = delta
-    sent = delivered + bounced + deferred
-    return forms.DeliveryRow(sent=sent, delivered=delivered, bounced=bounced, deferred=deferred, **key)
+@lru_cache(maxsize=LONGEST.days)
+def _date(day: int) -> str:
+    return from_micros(day * DAY).date().isoformat()
+
+
+def _hour(at: int) -> str:
+    """An hour as JSON shows a time: a year has thousands, which the general way would take the most of."""
+    return f"{_date(at // DAY)}T{at // HOUR % 24:02}:00:00Z"
+
+
+def _row(delivered: int, bounced: int, deferred: int, *, date: Key = UNSET, domain: Key = UNSET) -> forms.DeliveryRow:
+    return forms.DeliveryRow(date, UNSET, domain, delivered + bounced + deferred, delivered, bounced, deferred)
 
 
 def _summary(total: Delta) -> forms.DeliverySummary:

@@ -24,12 +24,15 @@ class DeliverySummary(Struct, frozen=True):
     delivery_rate: float
 
 
-class DeliveryRow(Struct, frozen=True, kw_only=True):
+Hour = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]  # as text: a year's rows are 9,000
+
+
+class DeliveryRow(Struct, frozen=True, gc=False):
     """``date``, ``hour`` or ``domain`` as ``group_by`` says; ``sent`` = delivered + bounced + deferred."""
 
-    date: str | UnsetType = UNSET
-    hour: datetime | UnsetType = UNSET
-    domain: str | UnsetType = UNSET
+    date: str | UnsetType
+    hour: Hour | UnsetType
+    domain: str | UnsetType
     sent: int
     delivered: int
     bounced: int
@@ -145,7 +148,7 @@ class InboundRow(Struct, frozen=True, kw_only=True):
     """``date`` or ``hour`` as ``group_by`` says."""
 
     date: str | UnsetType = UNSET
-    hour: datetime | UnsetType = UNSET
+    hour: Hour | UnsetType = UNSET
     total: int
     accepted: int
     rejected: int
