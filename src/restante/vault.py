@@ -80,7 +80,7 @@ class Vault:
         (not a sealed value, changed, or sealed for another purpose).
         """
         key_id, data = _split(sealed)
-        key = self._keys.get(key_id)
+        key = self._keys.get(key_id) or self._read_again(key_id)
         if key is None:
             message = f"A stored secret needs the key {key_id}, which is not in {self._file or VARIABLE}."
             raise Unavailable(message, code="secret_key_missing")
@@ -116,6 +116,13 @@ class Vault:
         """A keyed fingerprint of ``data`` (HMAC-SHA-256), of use only in this process and with this key."""
         derived = hmac.digest(self._keys[self._newest], b"hmac:" + purpose.encode(), hashlib.sha256)
         return hmac.digest(derived, data, hashlib.sha256)
+
+    def _read_again(self, key_id: str) -> bytes | None:
+        """A key that another process of this server has put into the file since."""
+        if self._file is not None:
+            with contextlib.suppress(OSError, Invalid):
+                self._use(_keys(self._file.read_text(encoding="ascii", errors="replace"), str(self._file)))
+        return self._keys.get(key_id)
 
     def _replace(self, keys: Sequence[bytes]) -> str:
         if self._file is None:

@@ -188,6 +188,11 @@ def list_sealed(conn: ReadConn, account_id: AccountId) -> list[tuple[WebhookId, 
     return [(one.id, one.public_id, one.secret, one.previous_secret) for one in every if one.secret != LOST]
 
 
+def is_any_active(conn: ReadConn) -> bool:
+    """Whether any account of the instance has a webhook to be called (for its courier)."""
+    return conn.execute(select(_w.id).where(_w.status == "active").limit(1)).first() is not None
+
+
 def count_sealed(conn: ReadConn) -> int:
     """How many webhooks of the instance have a sealed secret (for its start)."""
     sealed = select(func.count()).select_from(tables.webhooks).where(_w.secret != LOST, _w.status != "removed")

@@ -110,7 +110,8 @@ def _warn_of_blobs(blobs: BlobStore) -> None:
         _log.warning("the blob store cannot be used; larger messages wait", why=error.message)
 
 
-def _runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoolExecutor, secrets: Vault) -> Runtime:
+def make_runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoolExecutor, secrets: Vault) -> Runtime:
+    """The runtime of one process around its database."""
     return Runtime(
         config=config,
         db=db,
@@ -145,7 +146,7 @@ async def open_runtime(config: Config, *, gives_up_keys: bool = False) -> AsyncI
     engine.prepare_index(place)
     with ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work") as pool:
         try:
-            yield _runtime(config, db, signals, pool, secrets)
+            yield make_runtime(config, db, signals, pool, secrets)
         finally:
             await asyncio.get_running_loop().run_in_executor(pool, engine.catch_up_index, place)
             await db.close()
@@ -174,7 +175,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
             await _listen(url, sender, signals, stack)
         engine.prepare_index(Place(config.data_dir, url))
         pool = stack.enter_context(ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work"))
-        rt = _runtime(config, db, signals, pool, secrets)
+        rt = make_runtime(config, db, signals, pool, secrets)
         stack.push_async_callback(rt.connections.close)
         pool.submit(_warn_of_blobs, rt.blobs)
         first = await provisioning.first_run(rt)

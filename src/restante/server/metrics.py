@@ -45,21 +45,19 @@ class HasProcess(Protocol):
 
 
 class Metrics:
-    """The instruments of one server. ``smtp`` is the listeners by service, ``index`` and ``db`` have processes."""
+    """The instruments of one server. ``smtp`` is the listeners by service, ``processes`` the others by name."""
 
     def __init__(
         self,
         rt: Runtime,
         smtp: Mapping[str, Sequence[Counted]] | None = None,
-        index: HasProcess | None = None,
-        db: HasProcess | None = None,
+        processes: Mapping[str, HasProcess] | None = None,
     ) -> None:
         self._rt = rt
         self.registry = CollectorRegistry()
         ProcessCollector(namespace="restante", registry=self.registry)
-        for name, part in (("writer", db), ("indexer", index)):
-            if part is not None:
-                self._collect_process(name, part)
+        for name, part in (processes or {}).items():
+            self._collect_process(name, part)
         GCCollector(registry=self.registry)
         self.registry.register(_Smtp(smtp or {}))
         self.registry.register(_Storage(rt))

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restante.jobs.handlers import HANDLERS, PERIODIC
-from restante.jobs.webhooks import Courier
 from restante.jobs.worker import Worker
 from restante.net import certificates
 from restante.runtime import Runtime
 from restante.server import asgi, control, descriptors, metrics
+from restante.server.calling import CourierProcess
 from restante.server.indexing import IndexerProcess
 from restante.server.operations import OPERATIONS
 from restante.services.statistics import Refusals
@@ -46,7 +46,8 @@ async def start(
         stack.push_async_callback(index.close)
         worker = asyncio.create_task(Worker(rt, HANDLERS, PERIODIC).run())
         stack.push_async_callback(_cancel, worker)
-        stack.push_async_callback(_cancel, asyncio.create_task(Courier(rt).run()))
+        couriers = CourierProcess(rt)
+        stack.push_async_callback(_cancel, asyncio.create_task(couriers.run()))
         stack.push_async_callback(_cancel, asyncio.create_task(descriptors.watch()))
         largest = rt.config.smtp.limits.max_message_bytes + control.ENVELOPE
         commands = control.ControlServer(rt, OPERATIONS, rt.config.data_dir, largest)
@@ -57,7 +58,7 @@ async def start(
         stack.push_async_callback(refusals.store)  # what the listeners counted until they were closed
         stack.push_async_callback(_cancel, asyncio.create_task(refusals.run()))
         await _start_smtp(rt, sockets, stack, smtp_listeners)
-        figures = metrics.Metrics(rt, smtp_listeners, index, db)
+        figures = metrics.Metrics(rt, smtp_listeners, {"writer": db, "indexer": index, "courier": couriers})
         http = await asgi.serve(rt, sockets["http"], _http_tls(rt), figures)
         stack.push_async_callback(http.close)
         yield Running(
