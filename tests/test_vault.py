@@ -123,6 +123,16 @@ def test_rotation(tmp_path: Path) -> None:
         last.open(old, "p")
 
 
+def test_a_key_that_another_process_made_is_found(tmp_path: Path) -> None:
+    ours, theirs = Vault.load(tmp_path), Vault.load(tmp_path)
+    sealed = ours.seal("old", "p")
+    theirs.rotate()
+    assert ours.open_text(theirs.seal("new", "p"), "p") == "new"
+    assert ours.open_text(sealed, "p") == "old"
+    theirs.forget_older()
+    assert not theirs.needs_reseal(ours.seal("newer", "p"))
+
+
 def test_hmac_depends_on_key_purpose_and_data() -> None:
     found = {
         VAULT.hmac("a", b"x"),

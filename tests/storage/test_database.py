@@ -1,6 +1,7 @@
-"""Both forms of the writer: groups, failures, signals, death."""
+"""All forms of the writer, near and behind links: groups, failures, signals, death."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -13,14 +14,17 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from restante.errors import Conflict, Unavailable
 from restante.schema import tables
 from restante.schema.connections import ReadConn
-from restante.storage import sqlite, writer
+from restante.storage import links, sqlite, writer
 from restante.storage.database import Call
+from restante.storage.engine import Place
+from restante.storage.links import GuestLink, LinkedDatabase
+from restante.storage.relay import Relay
 from restante.storage.signals import Signals
 from restante.storage.sqlite import GroupCommit
-from restante.storage.writer import DirectoryLock, InProcessDatabase, ProcessDatabase
+from restante.storage.writer import DirectoryLock, InProcessDatabase
 from tests.storage import sample
 
-AnyDatabase = ProcessDatabase | InProcessDatabase
+AnyDatabase = LinkedDatabase | InProcessDatabase
 
 
 @pytest.fixture
@@ -28,11 +32,34 @@ def signals() -> Signals:
     return Signals()
 
 
-@pytest.fixture(params=["process", "in process"])
+@contextlib.asynccontextmanager
+async def relayed(place: Place, signals: Signals) -> AsyncIterator[tuple[LinkedDatabase, GuestLink, Relay]]:
+    """A database behind a link to another one, whose signals it gets."""
+    near = Signals()
+    db = InProcessDatabase(place.data_dir, near, place.url)
+    ours, theirs = links.pair()
+    theirs.setblocking(False)
+    loop = asyncio.get_running_loop()
+    _, relay = await loop.create_unix_connection(lambda: Relay(db, place), sock=ours)
+    _, link = await loop.create_unix_connection(lambda: GuestLink(signals), sock=theirs)
+    near.on_any(relay.tell)
+    opened = LinkedDatabase(await link.ready, link)
+    yield opened, link, relay
+    await opened.close()
+    await asyncio.wait_for(relay.closed, 5)
+    await asyncio.wait_for(link.closed, 5)
+    await db.close()
+
+
+@pytest.fixture(params=["process", "in process", "relayed"])
 async def db(
     request: pytest.FixtureRequest, tmp_path: Path, database_url: str, signals: Signals
 ) -> AsyncIterator[AnyDatabase]:
     opened: AnyDatabase
+    if request.param == "relayed":
+        async with relayed(Place(tmp_path, database_url), signals) as (linked, _, _):
+            yield linked
+        return
     if request.param == "process":
         opened = await writer.connect(signals, writer.spawn(tmp_path, database_url))
     else:
@@ -111,6 +138,16 @@ async def test_a_read_that_takes_too_long_is_stopped(db: AnyDatabase, monkeypatc
 async def test_space_can_be_reclaimed(db: AnyDatabase) -> None:
     await db.reclaim(10)
     await db.write(sample.put, "after")
+
+
+async def test_a_guest_that_is_asked_to_end_may_still_write(tmp_path: Path, signals: Signals) -> None:
+    async with relayed(Place(tmp_path), signals) as (db, link, relay):
+        await db.write(sample.put, "before")
+        assert not link.ended.done()
+        relay.end()
+        await asyncio.wait_for(link.ended, 5)
+        await db.write(sample.put, "after")
+        assert {"before", "after"} <= await db.read(sample.keys)
 
 
 async def test_a_result_that_cannot_travel_is_an_error(tmp_path: Path, signals: Signals) -> None:

@@ -58,14 +58,16 @@ def run(options: Options) -> list[Table]:
             load = _burst(server, count, "x")
             told = _ask(url)["count"]
             say(f"  with {WEBHOOKS} webhooks  {load.rate:7.0f} mails/s; {told} calls made meanwhile")
-            began = time.perf_counter()
+            began, used = time.perf_counter(), server.cpu_seconds()
             _await(url, WEBHOOKS * load.accepted)
-            drain = (WEBHOOKS * load.accepted - told) / (time.perf_counter() - began)
-            say(f"  drained at {drain:7.0f} calls/s")
+            drained = WEBHOOKS * load.accepted - told
+            drain = drained / (time.perf_counter() - began)
+            cost = _cpu_each(used, server.cpu_seconds(), drained)
+            say(f"  drained at {drain:7.0f} calls/s; CPU a call: {cost}")
             uvloop.run(_steady(server, min(options.seconds, 30.0)))
             time.sleep(2.0)
             lags = sorted(_ask(url)["lags"])
-        return [_table(count, without.rate, load.rate, drain, lags[len(lags) * 95 // 100])]
+        return [_table(count, without.rate, load.rate, drain, lags[len(lags) * 95 // 100], cost)]
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
@@ -83,6 +85,12 @@ async def _steady(server: Server, seconds: float) -> None:
     for number in range(0, len(mails), step):
         await asyncio.sleep(max(0.0, began + number / PACE - loop.time()))
         await smtp_load.send(server.smtp, mails[number : number + step], connections=4)
+
+
+def _cpu_each(before: dict[str, float], after: dict[str, float], count: int) -> str:
+    """What each process spent on one of so many, in microseconds of CPU."""
+    spent = {name: 1e6 * (used - before.get(name, 0.0)) / max(count, 1) for name, used in sorted(after.items())}
+    return ", ".join(f"{name} {used:.0f} us" for name, used in spent.items())
 
 
 def _add(data_dir: Path, url: str) -> None:
@@ -103,7 +111,7 @@ def _await(url: str, count: int) -> None:
         time.sleep(0.05)
 
 
-def _table(count: int, without: float, rate: float, drain: float, lag: float) -> Table:
+def _table(count: int, without: float, rate: float, drain: float, lag: float, cost: str) -> Table:
     return Table(
         title=f"Webhooks: {WEBHOOKS} of them, told of every mail",
         columns=("", "figure"),
@@ -118,5 +126,6 @@ def _table(count: int, without: float, rate: float, drain: float, lag: float) ->
             Target(f"at least {LEAST_DRAIN:,} calls/s: {drain:,.0f}", drain >= LEAST_DRAIN),
             Target(f"p95 under {MOST_LAG:.0f} s at {PACE} mails/s: {lag * 1000:,.0f} ms", lag < MOST_LAG),
         ],
-        note=f"A burst of {count:,} mails over {CONNECTIONS} connections; the places called answer at once.",
+        note=f"A burst of {count:,} mails over {CONNECTIONS} connections; the places called answer at once. CPU a call "
+        f"after the burst: {cost}.",
     )

@@ -25,6 +25,8 @@ from restante.vault import Vault
 COURIERS: tuple[type[courier.Courier], ...] = (webhooks.Courier,)
 NICENESS = 10  # a tenth of the share of what runs at none
 
+_log = log.logger(__name__)
+
 
 async def work(end: socket.socket) -> int:
     """Run the couriers until the front ends the link; the exit code. The front's greeting is its settings."""
@@ -39,10 +41,12 @@ async def work(end: socket.socket) -> int:
         calm_collector()
         done, _ = await asyncio.wait((link.ended, *running), return_when=asyncio.FIRST_COMPLETED)
         for task in running:
+            if task in done:
+                _log.error("a courier failed", error=str(task.exception()))
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
     await db.close()
-    return 0 if link.ended in done else 1
+    return 0 if link.ended in done and link.ended.exception() is None else 1
 
 
 def main(argv: list[str]) -> int:

@@ -30,6 +30,7 @@ RECLAIM = "reclaim"  # in the place of fn: give free pages back, outside any tra
 SNAPSHOT = "snapshot"  # likewise: copy some pages for a backup
 READY = 0  # the number of the first answer, which nobody asked for
 SIGNAL = -1  # the number of answers that only say which accounts were touched
+END = -2  # the number of the answer that asks the calling process to end
 
 _log = logging.getLogger(__name__)
 
@@ -137,23 +138,14 @@ class Link(asyncio.Protocol):
 
 
 class GuestLink(Link):
-    """The calling end in a process that the front started beside itself: the front's half-close asks it to end."""
+    """The calling end in a process that the front started beside itself. ``ended``: it is to end, or the front is gone
+    (then with an error).
+    """
 
     def __init__(self, signals: Signals) -> None:
         super().__init__(signals)
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def eof_received(self) -> bool:
-        self._end()
-        return True  # what is under way may still be written
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._end()
-
-    def _end(self) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
+        self.waiting[END] = self.ended
 
 
 class LinkedDatabase:

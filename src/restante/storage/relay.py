@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from restante.storage.database import Database, Outcome
-from restante.storage.links import READY, RECLAIM, SIGNAL, SNAPSHOT, answers, frames
+from restante.storage.links import END, READY, RECLAIM, SIGNAL, SNAPSHOT, answers, frames
 
 
 class Relay(asyncio.Protocol):
@@ -19,6 +19,7 @@ class Relay(asyncio.Protocol):
         self._buffer = bytearray()
         self._running: set[asyncio.Task[None]] = set()
         self._transport: asyncio.Transport | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
@@ -50,5 +51,7 @@ class Relay(asyncio.Protocol):
 
     def end(self) -> None:
         """Ask the other process to end; what it still writes is passed on."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write_eof()
+        self._answer(END, Outcome())
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.closed.set_result(None)
