@@ -138,6 +138,7 @@ WITHOUT_ACCOUNT = {
     "tokens.list_all",
     "verification.count_all",
     "webhooks.count_sealed",
+    "webhooks.is_any_active",  # when the courier process starts
     "webhooks.forget_secrets",
     "webhook_courier.list_waiting",
     "webhook_courier.release_all",
