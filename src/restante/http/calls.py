@@ -1,6 +1,7 @@
 """One request on its way: what the front found out about it, and its body under a bound."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import parse_qsl
@@ -16,6 +17,7 @@ from restante.runtime import Runtime
 MAX_QUERY_FIELDS = 100
 BODY_SECONDS = 60.0  # the longest wait for a further piece of a body
 SMALL_BODY_BYTES = 64 * 1024
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 TRANSPORT = "restante.transport"  # the extension of ASGI's scope in which our listener passes the connection on
 
 
@@ -63,6 +65,16 @@ class Call:
         except ValueError:
             raise Refused(Problem(422, "invalid", f"More than {MAX_QUERY_FIELDS} query fields.")) from None
         return dict(pairs)
+
+    def origin(self) -> str:
+        """Scheme and host for links to this server: those of ``http.public_url``, else those that the client used."""
+        if self.rt.config.http.public_url:
+            return self.rt.config.http.public_url.rstrip("/")
+        host = self.headers.get(b"host", b"")
+        if not _HOST.fullmatch(host):
+            name, port = self.scope.get("server") or ("localhost", None)
+            host = (f"[{name}]" if ":" in name else name).encode() + (b"" if port is None else b":%d" % port)
+        return f"{self.scope['scheme']}://{host.decode('ascii')}"
 
     def transport(self) -> asyncio.Transport:
         """The connection itself, for answers that stay open. Refuses with 501 where the server gives none."""

@@ -42,11 +42,15 @@ async def read(call: Call, limit_bytes: int) -> bytes:
 
 def parse(data: bytes, kind: type[S]) -> S:
     """JSON as ``kind``. Refuses with 400 (no JSON) or 422 and all wrong fields."""
+    return _converted(decode(data), kind, strict=True)  # a wrong field must not hide that the rest is no JSON
+
+
+def decode(data: bytes) -> Any:
+    """JSON as plain values. Refuses with 400."""
     try:
-        plain = msgspec.json.decode(data)  # all of it first: a wrong field must not hide that the rest is no JSON
+        return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refused(Problem(400, "invalid_json", "The body is not valid JSON.")) from None
-    return _converted(plain, kind, strict=True)
 
 
 def refusal(complaints: Sequence[Complaint]) -> Problem:
