@@ -3,11 +3,13 @@
 import json
 import re
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from restante.core.arrivals import Arrival, Correspondent
+from restante.ids import MailboxId, MessageId
 from restante.mail import message
 from restante.services import email_form
 from tests.api.mail_api.sample import letter, rich_letter
@@ -16,35 +18,13 @@ WHEN = datetime(2018, 1, 19, 12, 23, 27, tzinfo=UTC)
 EMAIL_ID = uuid.UUID("9bf63f3b-4e4e-46a0-8c7d-2d6d32576a1d")
 
 
-@dataclass(frozen=True)
-class Who:
-    id: uuid.UUID
-    address: str
-    display_name: str
-    created_at: datetime
-    updated_at: datetime
-
-
-@dataclass(frozen=True)
-class Arrived:
-    id: uuid.UUID
-    sender: Who
-    inbox: Who
-    carbon_copies: tuple[tuple[str, str], ...]
-    subject: str
-    created_at: datetime
-    read_at: datetime | None
-    is_favorite: bool
-    has_html: bool
-    has_text: bool
-    size_bytes: int
-    structure: bytes | None
-
-
-LOUIS = Who(uuid.UUID(int=1), "louis@example.com", "Louis", WHEN, WHEN)
-CLAIRE = Who(uuid.UUID(int=2), "claire@example.com", "Claire", WHEN, WHEN)
+LOUIS = Correspondent(uuid.UUID(int=1), "louis@example.com", "Louis", WHEN, WHEN)
+CLAIRE = Correspondent(uuid.UUID(int=2), "claire@example.com", "Claire", WHEN, WHEN)
 COPIES = (("Thomas", "thomas@example.com"), ("", "angle@example.com"))
-PLAIN = Arrived(EMAIL_ID, LOUIS, CLAIRE, COPIES, "Welcome", WHEN, WHEN, False, True, True, 40240, None)
+PLAIN = Arrival(
+    EMAIL_ID, MessageId(1), MailboxId(1), LOUIS, CLAIRE, "Welcome", WHEN, WHEN, False, True, True, 40240, COPIES, 0,
+    None,
+)  # fmt: skip
 RICH = replace(PLAIN, structure=message.dump(message.parse(rich_letter())))
 
 SEED = """

@@ -6,13 +6,13 @@ no byte of a message is looked at.
 
 import hashlib
 import uuid
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
 
 import msgspec
 from msgspec import Struct, structs
 
+from restante.core import arrivals
+from restante.core.arrivals import Arrival
 from restante.mail import message, structure
 from restante.mail.message import Attachment
 from restante.mail.structure import Part
@@ -21,50 +21,6 @@ MAX_SUBJECT = 255  # characters
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 _encoder = msgspec.json.Encoder()
-
-
-class CorrespondentRow(Protocol):
-    """A sender or an inbox as ``core.arrivals`` knows it."""
-
-    @property
-    def id(self) -> uuid.UUID: ...
-    @property
-    def address(self) -> str: ...
-    @property
-    def display_name(self) -> str: ...
-    @property
-    def created_at(self) -> datetime: ...
-    @property
-    def updated_at(self) -> datetime: ...
-
-
-class ArrivalRow(Protocol):
-    """A received message as ``core.arrivals`` knows it."""
-
-    @property
-    def id(self) -> uuid.UUID: ...
-    @property
-    def sender(self) -> CorrespondentRow: ...
-    @property
-    def inbox(self) -> CorrespondentRow: ...
-    @property
-    def carbon_copies(self) -> Sequence[tuple[str, str]]: ...
-    @property
-    def subject(self) -> str: ...
-    @property
-    def created_at(self) -> datetime: ...
-    @property
-    def read_at(self) -> datetime | None: ...
-    @property
-    def is_favorite(self) -> bool: ...
-    @property
-    def has_html(self) -> bool: ...
-    @property
-    def has_text(self) -> bool: ...
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def structure(self) -> bytes | None: ...
 
 
 class Correspondent(Struct, frozen=True):
@@ -160,7 +116,7 @@ def find_attachment(email_id: uuid.UUID, count: int, wanted: str) -> int | None:
     return None
 
 
-def show(arrival: ArrivalRow) -> Email:
+def show(arrival: Arrival) -> Email:
     """The email as every list and answer shows it."""
     return Email(
         str(arrival.id),
@@ -188,11 +144,11 @@ def with_bodies(email: Email, html: str | None, text: str | None) -> EmailWithBo
     return EmailWithBodies(**structs.asdict(email), html=html, text=text)
 
 
-def _correspondent(row: CorrespondentRow) -> Correspondent:
+def _correspondent(row: arrivals.Correspondent) -> Correspondent:
     return Correspondent(str(row.id), row.display_name, row.address, moment(row.created_at), moment(row.updated_at))
 
 
-def _attachments(arrival: ArrivalRow, kept: bytes) -> list[EmailAttachment]:
+def _attachments(arrival: Arrival, kept: bytes) -> list[EmailAttachment]:
     parsed = message.load(kept)
     parts = {part.section: part for part in structure.walk(parsed.root)}
     when = moment(arrival.created_at)[:19].replace("T", " ")
