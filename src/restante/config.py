@@ -286,6 +286,17 @@ class MailApi:
 
 
 @dataclass(frozen=True, slots=True)
+class MailCare:
+    """``[mailcare]``"""
+
+    members: tuple[str, ...] = _setting(
+        (),
+        "Accounts whose mailbox users are members of the account's team, `*` for all: with their password they read, "
+        "flag and delete all mail of the account at `/api`. Operators always are.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MailApiLimits:
     """``[limits.mail-api]``"""
 
@@ -306,6 +317,17 @@ class NativeLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class MailCareLimits:
+    """``[limits.mailcare]``"""
+
+    requests_per_minute: int = _setting(600, "Requests of one token a minute; 0: no limit.", least=0)
+    member_requests_per_minute: int = _setting(
+        60, "Requests of one member (HTTP Basic) a minute; 0: no limit.", least=0
+    )
+    failed_auth_per_minute: int = _setting(20, "Failed authentications of one peer a minute; 0: no limit.", least=0)
+
+
+@dataclass(frozen=True, slots=True)
 class LoginLimits:
     """``[limits.login]``"""
 
@@ -318,6 +340,7 @@ class Limits:
     """``[limits]``"""
 
     mail_api: MailApiLimits = _section(MailApiLimits, "Rate limits of the Mail API.", "mail-api")
+    mailcare: MailCareLimits = _section(MailCareLimits, "Rate limits of the MailCare API.")
     native: NativeLimits = _section(NativeLimits, "Rate limits of the native API (/restante/v1).")
     login: LoginLimits = _section(LoginLimits, "Logins by password, every protocol together.")
 
@@ -426,6 +449,7 @@ class Config:
     dns: Dns = _section(Dns, "Name servers.")
     tls: Tls = _section(Tls, "TLS for SMTP.")
     mail_api: MailApi = _section(MailApi, "The Mail API (/api/v1).")
+    mailcare: MailCare = _section(MailCare, "The MailCare API (/api/teams, /api/emails).")
     limits: Limits = _section(Limits, "How often.")
     storage: Storage = _section(Storage, "Where bytes live.")
     events: Events = _section(Events, "The log of what happened, for programs that follow it.")

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import secrets
+import string
 import threading
 import time
 import uuid
@@ -23,6 +24,8 @@ WebhookId = NewType("WebhookId", int)
 Uid = NewType("Uid", int)
 ModSeq = NewType("ModSeq", int)
 EventNumber = NewType("EventNumber", int)
+
+_ALPHANUMERIC = string.ascii_letters + string.digits
 
 TOKEN_BYTES = 32  # 256 random bits, 43 url-safe characters
 
@@ -50,6 +53,11 @@ def new_token() -> str:
 def new_native_token() -> str:
     """A credential of the native API: its prefix lets scanners for leaked secrets know it."""
     return f"rst_{new_token()}"
+
+
+def new_mailcare_token() -> str:
+    """A credential of the MailCare API as its clients know them: a number, a bar, 40 letters and digits (238 bits)."""
+    return f"{secrets.randbelow(900_000) + 100_000}|{''.join(secrets.choice(_ALPHANUMERIC) for _ in range(40))}"
 
 
 def token_hash(token: str) -> bytes:

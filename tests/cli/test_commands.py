@@ -157,6 +157,20 @@ def test_tokens(cli: Cli) -> None:
     assert re.fullmatch(r"[\w-]{43}\n", printed)
 
 
+def test_tokens_of_a_team(cli: Cli) -> None:
+    cli.json("account", "add", "workshop")
+    create = ("token", "create", "--dialect", "mailcare")
+    made = cli.json(*create, "--account", "workshop", "--scope", "email:view", "--scope", "statistic:view")
+    assert (made["account"], made["scopes"]) == ("workshop", ["email:view", "statistic:view"])
+    assert re.fullmatch(r"\d{6}\|[A-Za-z0-9]{40}", made["token"])
+    assert cli.json(*create, "--account", "workshop", "--rate-limit", "9")["scopes"] is None
+    cli.json("mailbox", "add", "alice@example.test")
+    for holder in (["--admin"], ["--mailbox", "alice@example.test"]):
+        assert "a team is a whole account" in cli.run(*create, *holder).err
+    refused = cli.run(*create, "--account", "workshop", "--scope", "email:write")
+    assert (refused.code, "mailcare has no scope email:write" in refused.err) == (2, True)
+
+
 def test_messages(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "one.eml").write_bytes(MESSAGE)
     cli.json("mailbox", "add", "alice@example.test")

@@ -11,8 +11,11 @@ from click.testing import CliRunner
 
 from restante.api.mail_api import app as mail_api
 from restante.api.mail_api import errors as mail_api_errors
+from restante.api.mailcare import app as mailcare
+from restante.api.mailcare import auth as mailcare_auth
 from restante.cli.main import restante
 from restante.core.event_types import TYPES
+from restante.http.routing import Route
 from tools import config_docs
 
 ROOT = Path(__file__).parents[2]
@@ -268,3 +271,22 @@ def test_every_code_of_the_mail_api_is_on_its_page() -> None:
     page = (DOCS / "mail_api.md").read_text().split("## Codes")[1]
     known = {code for code, _ in mail_api_errors.NAMED.values()} | {code for _, code, _ in mail_api_errors.BY_CLASS}
     assert {code for code in known if f"`{code}`" not in page} == set()
+
+
+# --- docs/mailcare.md ---------------------------------------------------------------------------------------------
+
+
+def test_every_call_of_mailcare_is_on_its_page() -> None:
+    page = (DOCS / "mailcare.md").read_text()
+    listed = re.findall(r"^\| `([A-Z]+) (/\S+)` \| `(\S+)` \|", page, re.MULTILINE)
+    routes = {(one.method, one.path_format.removeprefix(base)) for base, one in _mailcare_routes()}
+    assert {(method, path) for method, path, _ in listed} == routes
+    assert {scope for _, _, scope in listed} <= set(mailcare_auth.SCOPES)
+
+
+def _mailcare_routes() -> list[tuple[str, Route]]:
+    found = []
+    for route in mailcare.build().router.routes:
+        base = mailcare.HOSTED if route.path.startswith(mailcare.HOSTED) else mailcare.OLDER
+        found.append((base, route))
+    return found

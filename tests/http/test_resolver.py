@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from restante.api.mail_api import app as mail_api
+from restante.api.mailcare import app as mailcare
 from restante.http.answers import Answer
 from restante.http.dialects import Dialect
 from restante.http.ownership import INSTANCE, MAIL_API, MAILCARE, MAILTRIGGER, NATIVE, TEMP_MAIL, TREKMAIL
@@ -26,7 +27,7 @@ OF_THE_INSTANCE = {("mail-api", "/health"), ("mail-api", "/docs"), ("mail-api", 
 
 @pytest.fixture(scope="module")
 def resolver() -> Resolver:
-    return Resolver([mail_api.build()])
+    return Resolver([mail_api.build(), mailcare.build()])
 
 
 def contract_rows() -> list[tuple[str, str, str]]:

@@ -30,10 +30,11 @@ def token() -> None:
     epilog=example(
         "restante token create --dialect mail-api --admin\n"
         "restante token create --dialect mail-api --mailbox alice@example.test --json\n"
-        "restante token create --dialect native --account default"
+        "restante token create --dialect native --account default\n"
+        "restante token create --dialect mailcare --account default --scope email:view"
     )
 )
-@click.option("--dialect", required=True, help="The API it is for: mail-api, native.")
+@click.option("--dialect", required=True, help="The API it is for: mail-api, mailcare, native.")
 @click.option("--admin", is_flag=True, help="It may do everything.")
 @click.option("--account", metavar="NAME", help="It acts for this account.")
 @click.option("--mailbox", metavar="ADDRESS", help="It acts as this mailbox's user.")

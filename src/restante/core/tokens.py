@@ -35,6 +35,7 @@ Purpose = Literal["program", "session", "permanent"]
 # One line a dialect: what its tokens look like. A dialect without a line issues no tokens of this kind.
 _MAKERS = {
     "mail-api": ids.new_token,
+    "mailcare": ids.new_mailcare_token,
     "native": ids.new_native_token,
 }
 

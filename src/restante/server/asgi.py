@@ -12,6 +12,7 @@ from sqlalchemy import literal, select
 
 from restante import errors, log
 from restante.api.mail_api import app as mail_api
+from restante.api.mailcare import app as mailcare
 from restante.api.native import app as native
 from restante.api.native.events import encode
 from restante.core import access
@@ -39,7 +40,7 @@ _log = log.logger(__name__)
 def build(rt: Runtime, metrics: Metrics, checks: Mapping[str, Check] | None = None, live: Live | None = None) -> Front:
     """The whole HTTP application. ``checks`` are further health checks by name; one that raises has failed."""
     live = live or Live(rt, encode)
-    dialects = [mail_api.build(rt.config.http.max_body_bytes), native.build(live)]
+    dialects = [mail_api.build(rt.config.http.max_body_bytes), mailcare.build(), native.build(live)]
     standard: dict[str, Check] = {"database": lambda: _check_database(rt), "storage": lambda: _check_room(rt)}
     instance = Instance(rt, metrics, dialects, {**standard, **(checks or {})}).build()
     proxies = rt.config.http.trusted_proxies

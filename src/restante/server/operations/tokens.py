@@ -4,18 +4,22 @@ import dataclasses
 from datetime import datetime, timedelta
 from typing import Any
 
+from restante.api.mailcare import auth as mailcare_auth
 from restante.api.native import events as native_events
 from restante.api.native import waiting as native_waiting
 from restante.api.native import webhooks as native_webhooks
 from restante.core import accounts, mailboxes, tokens
 from restante.core.tokens import Token
 from restante.errors import Invalid, NotFound
-from restante.http.ownership import NATIVE
+from restante.http.ownership import MAILCARE, NATIVE
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn, WriteConn
 from restante.server.operations import naming
 
-SCOPES = {NATIVE: (native_events.SCOPE, native_waiting.SCOPE, native_webhooks.READ, native_webhooks.WRITE)}
+SCOPES = {
+    MAILCARE: mailcare_auth.SCOPES,
+    NATIVE: (native_events.SCOPE, native_waiting.SCOPE, native_webhooks.READ, native_webhooks.WRITE),
+}
 """What tokens of a dialect can be held to."""
 
 Json = dict[str, Any]
@@ -99,6 +103,8 @@ async def token_create(
         raise Invalid("a token is an administrator's, an account's or a mailbox's")
     if admin and dialect == NATIVE:
         raise Invalid("the native API has no administrator's tokens: name an account or a mailbox")
+    if dialect == MAILCARE and account is None:
+        raise Invalid("a token of the MailCare API is an account's: a team is a whole account")
     if scopes is not None and (unknown := set(scopes) - set(SCOPES.get(dialect, ()))):
         known = ", ".join(SCOPES.get(dialect, ())) or "none"
         raise Invalid(f"{dialect} has no scope {min(unknown)}; it has {known}")
