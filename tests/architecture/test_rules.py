@@ -103,6 +103,12 @@ WITHOUT_ACCOUNT = {
     "submission.accept_encoded",
     "transfer.store_report",
     # for the operator, and for the standing jobs of the instance
+    "automation_runs.list_behind",
+    "automation_runs.list_waiting",
+    "automation_runs.release_all",
+    "automations.count_sealed",
+    "automations.forget_secrets",
+    "automations.is_any_active",
     "contents.list_unused",
     "domains.count_keys",
     "domains.find_by_name",

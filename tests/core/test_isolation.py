@@ -13,6 +13,8 @@ from sqlalchemy import select
 from restante.core import (
     access,
     accounts,
+    automation_runs,
+    automations,
     domains,
     mailboxes,
     permissions,
@@ -23,6 +25,8 @@ from restante.core import (
     webhook_courier,
     webhooks,
 )
+from restante.core.automation_runs import Fresh
+from restante.core.automations import Automation, NewAutomation
 from restante.core.domains import DkimKey
 from restante.core.webhook_calls import Chosen
 from restante.core.webhooks import NewWebhook, Webhook
@@ -36,6 +40,7 @@ KEY = DkimKey("mail202611", "rsa-sha256", "sealed", "public")
 NOBODY = AccountId(999_999)
 HOOK = NewWebhook("http://hook.example/", "", ("message.*",), None, False)
 ONE = EventNumber(1)
+ACT = NewAutomation("title", url="http://act.example/", deletes=True)
 
 
 class Case:
@@ -49,9 +54,10 @@ class Case:
         token: TokenId,
         sent: submission.Submission,
         hook: Webhook,
+        act: Automation,
         now: datetime,
     ) -> None:
-        self.hook = hook
+        self.hook, self.act = hook, act
         self.me, self.mine, self.theirs, self.token, self.now = me, mine, theirs, token, now
         self.submission = sent
         self.mailbox: MailboxId = theirs.mailbox.id
@@ -114,6 +120,12 @@ REFUSED: dict[str, Call] = {
     ),
     "tokens.remove": lambda conn, c: tokens.remove(conn, c.me, c.token, c.now),
     "permissions.revoke": lambda conn, c: permissions.revoke(conn, c.me, c.mailbox, c.domain, "view_mailbox", c.now),
+    "automations.change": lambda conn, c: automations.change(conn, c.me, c.act.public_id, ACT, c.now),
+    "automations.remove": lambda conn, c: automations.remove(conn, c.me, c.act.public_id, c.now),
+    "automations.set_signing_secret": lambda conn, c: automations.set_signing_secret(
+        conn, c.me, c.act.public_id, "sealed", c.now
+    ),
+    "automations.get": lambda conn, c: automations.get(conn, c.me, c.act.public_id),
     "webhooks.change": lambda conn, c: webhooks.change(conn, c.me, c.hook.public_id, HOOK, c.now),
     "webhooks.remove": lambda conn, c: webhooks.remove(conn, c.me, c.hook.public_id, c.now),
     "webhooks.rotate_secret": lambda conn, c: webhooks.rotate_secret(conn, c.me, c.hook.public_id, "sealed", c.now),
@@ -157,6 +169,26 @@ EMPTY: dict[str, Call] = {
     "tokens.end_sessions": lambda conn, c: tokens.end_sessions(conn, c.me, c.mailbox, c.now),
     "tokens.list_page": lambda conn, c: tokens.list_page(conn, c.me, c.mailbox, "mail-api", limit=9).items,
     "permissions.list_domain_ids": lambda conn, c: permissions.list_domain_ids(conn, c.me, c.mailbox, "view_mailbox"),
+    "automations.find": lambda conn, c: automations.find(conn, c.me, c.act.id),
+    "automations.find_cursor": lambda conn, c: automations.find_cursor(conn, c.me),
+    "automations.list_automations": lambda conn, c: automations.list_automations(conn, c.me),
+    "automations.list_sealed": lambda conn, c: automations.list_sealed(conn, c.me),
+    "automations.replace_secrets": lambda conn, c: automations.replace_secrets(
+        conn, c.me, c.act.id, ["sealed", None], ["new", None]
+    ),
+    "automation_runs.find_fresh": lambda conn, c: automation_runs.find_fresh(conn, c.me, EventNumber(0)),
+    "automation_runs.open_runs": lambda conn, c: automation_runs.open_runs(
+        conn, c.me, Fresh(c.act.since_number, c.call, (), is_last=True), c.now
+    ),
+    "automation_runs.claim": lambda conn, c: automation_runs.claim(
+        conn, c.me, c.act.id, "x", timedelta(hours=1), c.now
+    ),
+    "automation_runs.release": lambda conn, c: automation_runs.release(conn, c.me, c.act.id, "x"),
+    "automation_runs.survey": lambda conn, c: automation_runs.survey(conn, c.me, c.act.id, frozenset(), 9, c.now),
+    "automation_runs.record": lambda conn, c: automation_runs.record(conn, c.me, c.act.id, [], c.now),
+    "automation_runs.list_runs": lambda conn, c: automation_runs.list_runs(conn, c.me, c.act.id, None, ONE, 9),
+    "automation_runs.prune": lambda conn, c: automation_runs.prune(conn, c.me, c.now, 9, c.now),
+    "automation_runs.purge": lambda conn, c: automation_runs.purge(conn, c.me, 9, c.now),
     "webhooks.find": lambda conn, c: webhooks.find(conn, c.me, tables.webhooks.c.id == c.hook.id),
     "webhooks.find_active": lambda conn, c: webhooks.find_active(conn, c.me, c.hook.id),
     "webhooks.list_webhooks": lambda conn, c: webhooks.list_webhooks(conn, c.me),
@@ -193,6 +225,7 @@ NO_ACCOUNT: dict[str, Call] = {
     ),
     "domains.add": lambda conn, c: domains.add(conn, NOBODY, "new.example", c.now),
     "tokens.create": lambda conn, c: tokens.create(conn, NOBODY, "mail-api", "admin", "x", c.now),
+    "automations.create": lambda conn, c: automations.create(conn, NOBODY, new_uuid(), ACT, "sealed", c.now),
     "webhooks.create": lambda conn, c: webhooks.create(conn, NOBODY, new_uuid(), HOOK, "sealed", c.now),
 }
 
@@ -223,12 +256,14 @@ def case(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> Case:
     of_mailbox = replace(HOOK, mailbox_id=blue.mailbox.id)
     hook = webhooks.create(conn, blue.account.id, new_uuid(), of_mailbox, "sealed", now)
     webhook_calls.ping(conn, blue.account.id, hook.public_id, now)
-    return Case(red.account.id, red, blue, token.id, sent, hook, now)
+    act = automations.create(conn, blue.account.id, new_uuid(), ACT, "sealed", now)
+    return Case(red.account.id, red, blue, token.id, sent, hook, act, now)
 
 
 def _snapshot(conn: WriteConn) -> dict[str, list[Any]]:
     names = ["accounts", "domains", "dkim_keys", "mailboxes", "addresses", "tokens", "permissions", "events"]
     names += ["submissions", "transfers", "contents", "messages", "jobs", "webhooks", "webhook_calls"]
+    names += ["automations", "automation_cursors", "automation_runs"]
     return {
         name: sorted(map(tuple, conn.execute(select(tables.metadata.tables[name])).all()), key=repr) for name in names
     }
@@ -258,7 +293,19 @@ def test_no_such_account(conn: WriteConn, case: Case, name: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    [accounts, domains, mailboxes, tokens, permissions, removal, webhooks, webhook_calls, webhook_courier],
+    [
+        accounts,
+        automation_runs,
+        automations,
+        domains,
+        mailboxes,
+        tokens,
+        permissions,
+        removal,
+        webhooks,
+        webhook_calls,
+        webhook_courier,
+    ],
     ids=lambda m: m.__name__,
 )
 def test_every_function_is_in_the_matrix(module: ModuleType) -> None:

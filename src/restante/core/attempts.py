@@ -24,8 +24,8 @@ LONGEST_PAUSE = timedelta(hours=1)
 class Result:
     """What an attempt came to; ``spread`` (about 1) keeps the retries of many calls apart.
 
-    ``status`` is HTTP's, or ``error`` says why there was none; ``answer``: the first KiB of the body. ``is_final``: no
-    further attempt could come to anything else.
+    ``status`` is HTTP's, or ``error`` says why there was none; neither: it is done, without HTTP. ``answer``: the first
+    KiB of the body. ``is_final``: no further attempt could come to anything else.
     """
 
     number: EventNumber
@@ -41,7 +41,7 @@ class Result:
     @property
     def is_delivered(self) -> bool:
         """Whether the place has taken it."""
-        return self.status is not None and 200 <= self.status < 300
+        return self.error is None and (self.status is None or 200 <= self.status < 300)
 
     @property
     def ended_at(self) -> datetime:

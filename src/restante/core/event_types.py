@@ -195,7 +195,10 @@ class FolderRenamed(_Body):
 
 
 class SubmissionAccepted(_Body, kw_only=True):
-    """A message waits to be sent. ``id``: its public id; ``source``: api, smtp or system; ``sender``: its From."""
+    """A message waits to be sent. ``id``: its public id; ``sender``: its From.
+
+    ``source``: api, smtp, command, automation or system.
+    """
 
     submission: int
     id: str
@@ -242,6 +245,30 @@ class TransferComplained(_Body, kw_only=True):
     recipient: str
     kind: str
     reporter: str | None
+
+
+class Automation(_Body):
+    """What is done about mail that comes in, by its id."""
+
+    automation: str
+    title: str
+
+
+class AutomationRun(_Body, kw_only=True):
+    """An automation did its work for a message. ``id``: the message's public id, ``message``: its number."""
+
+    automation: str
+    message: int
+    id: str
+
+
+class AutomationFailed(_Body, kw_only=True):
+    """An automation was given up for a message; ``error`` says why, or what HTTP status came last."""
+
+    automation: str
+    message: int
+    id: str
+    error: str
 
 
 class Webhook(_Body):
@@ -311,6 +338,11 @@ TYPES: dict[str, EventType] = {
     "account.suspended": EventType(1, AccountStatus),
     "alias.added": EventType(1, AliasAdded),
     "alias.removed": EventType(1, Address),
+    "automation.created": EventType(1, Automation),
+    "automation.deleted": EventType(1, Automation),
+    "automation.failed": EventType(1, AutomationFailed),
+    "automation.ran": EventType(1, AutomationRun),
+    "automation.updated": EventType(1, Automation),
     "domain.added": EventType(1, DomainAdded),
     "domain.approved": EventType(1, OfDomain),
     "domain.catch_all_set": EventType(1, DomainCatchAll),

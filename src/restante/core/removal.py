@@ -9,7 +9,19 @@ from datetime import datetime
 
 from sqlalchemy import delete, func, literal, select, update
 
-from restante.core import accounts, arrivals, domains, events, messages, statistics, submission, webhook_calls, webhooks
+from restante.core import (
+    accounts,
+    arrivals,
+    automation_runs,
+    automations,
+    domains,
+    events,
+    messages,
+    statistics,
+    submission,
+    webhook_calls,
+    webhooks,
+)
 from restante.core.retention import days
 from restante.ids import AccountId, DomainId, MailboxId, MessageId
 from restante.schema import tables
@@ -30,6 +42,8 @@ def remove_account(conn: WriteConn, account_id: AccountId, now: datetime) -> Non
     conn.execute(delete(tables.tokens).where(tables.tokens.c.account_id == account_id))
     for webhook in webhooks.list_webhooks(conn, account_id):
         webhooks.remove(conn, account_id, webhook.public_id, now)
+    for automation in automations.list_automations(conn, account_id):
+        automations.remove(conn, account_id, automation.public_id, now)
     events.record(conn, account_id, "account.removed", {"name": account.name}, now=now)
     conn.execute(update(tables.accounts).where(_A.id == account_id).values(status="removed", name=None))
 
@@ -104,9 +118,9 @@ def purge_account(conn: WriteConn, account_id: AccountId, limit: int, now: datet
             return False
     for table in (tables.idempotency_keys, tables.retention_rules, tables.retention_accounts, tables.retention_cursors):
         conn.execute(delete(table).where(table.c.account_id == account_id))
-    if arrivals.purge(conn, account_id, limit):
+    if arrivals.purge(conn, account_id, limit) or statistics.purge(conn, account_id, limit):
         return True
-    if statistics.purge(conn, account_id, limit) or webhook_calls.purge(conn, account_id, limit, now):
+    if any(runs.purge(conn, account_id, limit, now) for runs in (webhook_calls, automation_runs)):
         return True
     e = tables.events.c
     first = conn.execute(select(func.min(e.number)).where(e.account_id == account_id)).scalar_one()

@@ -39,7 +39,7 @@ from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn, scanning
 from restante.schema.prepared import Prepared
 
-Source = Literal["api", "smtp", "command", "system"]
+Source = Literal["api", "smtp", "command", "automation", "system"]
 Status = Literal["pending", "submitted", "sent", "partial", "bounced", "failed"]
 RecipientKind = Literal["to", "cc", "bcc"]
 RecipientStatus = Literal["pending", "deferred", "sent", "bounced"]

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, bindparam, delete, func, select, update
 
 from restante import clock
-from restante.core import events, idempotency, webhooks
+from restante.core import automations, events, idempotency, webhooks
 from restante.core.idempotency import Once
 from restante.core.webhooks import Webhook
 from restante.errors import Conflict, Invalid, NotFound
@@ -191,9 +191,9 @@ def list_attempts(
 
 
 def prune_log(conn: WriteConn, account_id: AccountId, before: datetime, keep: int, limit: int) -> int:
-    """As ``events.prune``, but events that an active webhook has still to be told stay."""
+    """As ``events.prune``, but events that an active webhook or automation has still to be told stay."""
+    needed: int | None = automations.find_cursor(conn, account_id)
     active = select(_w.id, _w.event_number).where(_w.account_id == account_id, _w.status == "active")
-    needed: int | None = None
     for webhook_id, event_number in conn.execute(active).all():
         waiting = select(func.min(_c.event_number)).where(
             _c.account_id == account_id, _c.webhook_id == webhook_id, _c.status == "pending"

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Mapping
 from datetime import timedelta
 
-from restante.core import accounts, contents, webhook_calls
+from restante.core import accounts, automation_runs, contents, webhook_calls
 from restante.core.jobs import Job
 from restante.core.submission import TRANSFER_KIND
 from restante.core.transfer import REPORT_KIND
@@ -61,13 +61,16 @@ async def sweep_blobs(rt: Runtime, _job: Job) -> None:
 
 
 async def prune_events(rt: Runtime, _job: Job) -> None:
-    """Delete events and ended calls that are older or more than the settings keep, in short transactions."""
-    before = rt.clock.now() - timedelta(days=rt.config.events.keep_days)
+    """Delete events, and calls and runs that ended, beyond what the settings keep, in short transactions."""
+    now = rt.clock.now()
+    before = now - timedelta(days=rt.config.events.keep_days)
     keep = rt.config.events.keep_per_account
     for account in await rt.db.read(accounts.list_accounts):
         while await rt.db.write(webhook_calls.prune_log, account.id, before, keep, SWEEP_ROWS):
             pass
         while await rt.db.write(webhook_calls.prune, account.id, before, SWEEP_ROWS):
+            pass
+        while await rt.db.write(automation_runs.prune, account.id, before, SWEEP_ROWS, now):
             pass
 
 

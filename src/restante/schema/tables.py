@@ -362,7 +362,7 @@ submissions = Table(  # one message that a user of ours (or this server) sends; 
     Column("mailbox_id", BigInteger),  # of the sender address, whose Sent folder has the copy; null: it has none
     Column("submitter_id", BigInteger),  # the mailbox whose user sent it; null: the operator, or this server itself
     Column("token_id", BigInteger),  # null: SMTP, or this server itself
-    Column("source", Text, nullable=False),  # api | smtp | command | system (reports of this server)
+    Column("source", Text, nullable=False),  # core.submission.Source
     Column("status", Text, nullable=False),  # core.submission.Status
     Column("queue_id", Text),  # 15 letters and digits; null: not accepted
     Column("sender", Text, nullable=False),  # address of From, normalised
@@ -695,6 +695,67 @@ arrival_days = Table(  # what arrived and was deleted, by day; counters only, ne
     Column("size_bytes", BigInteger, nullable=False),  # of what was received
     Column("deleted", BigInteger, nullable=False),
     Column("deleted_bytes", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+automations = Table(  # what an account has done about mail that comes in
+    "automations",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("account_id", ForeignKey(accounts.c.id), nullable=False),
+    Column("public_id", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("sender", Text),  # a pattern, as the next two; null: any
+    Column("inbox", Text),
+    Column("subject", Text),
+    Column("has_attachments", SmallInteger, nullable=False),
+    Column("url", Text),  # what is called; null: nothing
+    Column("payload_format", Text, nullable=False),  # json | raw | json_with_bodies
+    Column("secret_token", Text),  # sealed; sent in clear with each call
+    Column("signing_secret", Text, nullable=False),  # sealed
+    Column("forward_to", Text),
+    Column("deletes", SmallInteger, nullable=False),  # the message goes into the Trash after all of its runs
+    Column("status", Text, nullable=False),  # active | removed (its runs are being deleted)
+    Column("since_number", BigInteger, nullable=False),  # events up to here were before it
+    Column("emails_received", BigInteger, nullable=False, default=0),
+    Column("in_error", SmallInteger, nullable=False, default=0),  # the newest attempt failed
+    Column("last_error", Text),
+    Column("failures", Integer, nullable=False, default=0),  # since the last success
+    Column("retry_at", BigInteger),  # nothing is attempted before then, and then once
+    Column("lease_owner", Text),
+    Column("lease_until", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    UniqueConstraint("account_id", "public_id"),
+    sqlite_autoincrement=True,
+)
+
+automation_cursors = Table(  # up to which event received messages have become runs
+    "automation_cursors",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("event_number", BigInteger, nullable=False),
+)
+
+automation_runs = Table(  # one message for one automation
+    "automation_runs",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("automation_id", BigInteger, primary_key=True),
+    Column("event_number", BigInteger, primary_key=True),  # of the event that told of the message
+    Column("mailbox_id", BigInteger, nullable=False),
+    Column("message_id", BigInteger, nullable=False),
+    Column("message_public_id", LargeBinary, nullable=False),
+    Column("status", Text, nullable=False),  # pending | done | failed
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("tried_since", BigInteger),  # the first failure
+    Column("next_attempt_at", BigInteger),  # null: final
+    Column("http_status", Integer),  # of the newest attempt, as the next two
+    Column("error", Text),
+    Column("answer", Text, nullable=False, default=""),  # the first KiB
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Index(None, "account_id", "automation_id", "status", "event_number", "next_attempt_at"),
     sqlite_with_rowid=False,
 )
 

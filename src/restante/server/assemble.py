@@ -17,7 +17,7 @@ from secrets import token_hex
 from restante import log, vault
 from restante.clock import SystemClock
 from restante.config import Config, parse_server
-from restante.core import domains, webhooks
+from restante.core import automations, domains, webhooks
 from restante.errors import Conflict, Unavailable
 from restante.net.connections import Connections
 from restante.net.dns import SystemResolver
@@ -68,7 +68,10 @@ def _has_secret(config: Config) -> bool:
 
 async def _open_vault(config: Config, db: Database, *, gives_up_keys: bool = False) -> Vault:
     """The instance secret, made where nothing is sealed yet. Raises Conflict when what is sealed cannot be read."""
-    keys = 0 if _has_secret(config) else await db.read(domains.count_keys) + await db.read(webhooks.count_sealed)
+    keys = 0
+    if not _has_secret(config):
+        for count in (domains.count_keys, webhooks.count_sealed, automations.count_sealed):
+            keys += await db.read(count)
     if keys:
         if not gives_up_keys:
             raise Conflict(
@@ -78,6 +81,7 @@ async def _open_vault(config: Config, db: Database, *, gives_up_keys: bool = Fal
             )
         await db.write(domains.forget_keys)
         await db.write(webhooks.forget_secrets)
+        await db.write(automations.forget_secrets)
     elif gives_up_keys:
         raise Conflict("The instance secret is there; `restante secret rotate` changes it.", code="secret_key_there")
     return Vault.load(config.data_dir, config.secret_key)

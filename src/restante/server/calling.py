@@ -4,7 +4,7 @@ import asyncio
 import sys
 
 from restante import log
-from restante.core import webhooks
+from restante.core import automations, webhooks
 from restante.runtime import Runtime
 from restante.storage import links
 from restante.storage.relay import Relay
@@ -18,7 +18,7 @@ _log = log.logger(__name__)
 
 
 class CourierProcess:
-    """Keeps one courier running, from when the first webhook is there."""
+    """Keeps one courier running, from when the first webhook or automation is there."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
@@ -48,10 +48,11 @@ class CourierProcess:
         while True:
             self._changed.clear()
             try:
-                if await self._rt.db.read(webhooks.is_any_active):
-                    return
+                for is_any_active in (webhooks.is_any_active, automations.is_any_active):
+                    if await self._rt.db.read(is_any_active):
+                        return
             except Exception as error:  # noqa: BLE001 - storage is away for the moment, say
-                _log.warning("cannot look for webhooks", error=f"{type(error).__name__}: {error}")
+                _log.warning("cannot look for something to call", error=f"{type(error).__name__}: {error}")
             await asyncio.sleep(LOOK_SECONDS)
             await self._changed.wait()
 

@@ -9,12 +9,15 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import uvloop
 
 from restante import log
-from restante.jobs import courier, webhooks
+from restante.jobs import automations, webhooks
+from restante.runtime import Runtime
 from restante.server import assemble
 from restante.storage.engine import Place
 from restante.storage.links import GuestLink, LinkedDatabase
@@ -22,7 +25,15 @@ from restante.storage.signals import Signals
 from restante.storage.writer import calm_collector
 from restante.vault import Vault
 
-COURIERS: tuple[type[courier.Courier], ...] = (webhooks.Courier,)
+
+class Part(Protocol):
+    """What runs here."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+
+
+PARTS: tuple[Callable[[Runtime], Part], ...] = (webhooks.Courier, automations.Follower, automations.Courier)
 NICENESS = 10  # a tenth of the share of what runs at none
 
 _log = log.logger(__name__)
@@ -37,7 +48,7 @@ async def work(end: socket.socket) -> int:
     db = LinkedDatabase(Place(config.data_dir, config.storage.database_url), link)
     with ThreadPoolExecutor(assemble.POOL_THREADS, thread_name_prefix="work") as pool:
         rt = assemble.make_runtime(config, db, signals, pool, Vault.load(config.data_dir, config.secret_key))
-        running = [asyncio.create_task(each(rt).run()) for each in COURIERS]
+        running = [asyncio.create_task(each(rt).run()) for each in PARTS]
         calm_collector()
         done, _ = await asyncio.wait((link.ended, *running), return_when=asyncio.FIRST_COMPLETED)
         for task in running:

@@ -51,12 +51,13 @@ async def send(
     *,
     origin: core.Source = "api",
     once: Once | None = None,
+    has_copy: bool = True,
 ) -> Submission:
     """Compose a draft and accept it for its recipients and those of ``bcc``, who stand in no header.
 
     A recipient named twice gets one mail (To comes before Cc, Cc before Bcc). ``once``: a repeated request gives the
-    first one's submission. Errors: Invalid; Forbidden ``domain_not_allowed``, then ``sender_not_authorized``; Conflict
-    ``idempotency_conflict``; TooLarge; SendFailed.
+    first one's submission. ``has_copy``: the Sent folder gets one. Errors: Invalid; Forbidden ``domain_not_allowed``,
+    then ``sender_not_authorized``; Conflict ``idempotency_conflict``; TooLarge; SendFailed.
     """
     if once is not None:
         first = await rt.db.read(idempotency.find, once.account_id, once, rt.clock.now())
@@ -79,6 +80,7 @@ async def send(
         subject=serialize.clean(draft.subject),
         message_id_header=f"<{draft.message_id}>",
         size_bytes=len(raw),
+        has_copy=has_copy,
     )
     return await _accept(rt, sender.account_id, new, raw, once)
 

@@ -1,10 +1,6 @@
 """Webhooks: their secrets, and one call as Standard Webhooks has it: id, time and body under an HMAC-SHA-256."""
 
-import base64
-import hashlib
-import hmac
-import random
-import time
+import functools
 from datetime import datetime
 from uuid import UUID
 
@@ -16,14 +12,13 @@ from restante.core.attempts import Result
 from restante.core.idempotency import Once
 from restante.core.webhook_courier import Due
 from restante.core.webhooks import NewWebhook, Webhook
-from restante.errors import RemoteUnavailable
 from restante.ids import AccountId
 from restante.net import http
 from restante.net.http import HttpClient
 from restante.runtime import Runtime
+from restante.services import calling
+from restante.services.calling import Outcome
 from restante.vault import Vault
-
-_MIN_SPREAD, _MAX_SPREAD = 0.8, 1.2
 
 
 class Payload(msgspec.Struct):
@@ -84,38 +79,22 @@ class Caller:
         until = webhook.previous_until
         if webhook.previous_secret is not None and until is not None and until > rt.clock.now():
             secrets.append(webhook.previous_secret)
-        opened = [_open(rt.vault, webhook, sealed) for sealed in secrets]
-        self._keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in opened]
+        self._keys = [calling.signing_key(_open(rt.vault, webhook, sealed)) for sealed in secrets]
 
     async def call(self, due: Due) -> Result:
         """Make one call. Whatever goes wrong on the other side is its result."""
-        now = self._rt.clock.now()
-        spread = random.uniform(_MIN_SPREAD, _MAX_SPREAD)  # noqa: S311 - spreads retries, keeps no secret
+        return await calling.attempt(self._rt, due.number, due.attempt, functools.partial(self._post, due))
+
+    async def _post(self, due: Due, now: datetime) -> Outcome:
         if due.body is None:
-            return Result(due.number, due.attempt, now, 0, None, "events_pruned", "", spread, is_final=True)
+            return Outcome(error="events_pruned", is_final=True)
         body = _payload(due)
-        began = time.monotonic()
-        status, error, answer = None, None, ""
-        try:
-            got = await self._client.post(self.webhook.url, body, self.headers(due, body, now))
-            status, answer = got.status, got.body.decode("utf-8", "replace").replace("\0", "\ufffd")
-        except RemoteUnavailable as failure:
-            error = failure.code
-        took = int((time.monotonic() - began) * 1000)
-        return Result(due.number, due.attempt, now, took, status, error, answer, spread)
+        return await calling.post(self._client, self.webhook.url, body, self.headers(due, body, now))
 
     def headers(self, due: Due, body: bytes, now: datetime) -> dict[str, str]:
-        """Those of Standard Webhooks; the id is the call's at every attempt."""
+        """Those of a call; its id is the same at every attempt."""
         message_id = f"msg_{self.webhook.public_id.hex}_{due.number}"
-        stamp = str(int(now.timestamp()))
-        signed = f"{message_id}.{stamp}.".encode() + body
-        signatures = [base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in self._keys]
-        return {
-            "content-type": "application/json",
-            "webhook-id": message_id,
-            "webhook-timestamp": stamp,
-            "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
-        }
+        return {"content-type": "application/json"} | calling.signed(self._keys, message_id, body, now)
 
 
 def _payload(due: Due) -> bytes:

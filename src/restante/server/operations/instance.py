@@ -6,7 +6,7 @@ from typing import Any
 from restante import __version__
 from restante.errors import Conflict
 from restante.runtime import Runtime
-from restante.services import backup, verification
+from restante.services import automations, backup, verification
 from restante.services import domains as domain_service
 from restante.services import webhooks as webhook_service
 
@@ -50,7 +50,8 @@ async def secret_reset(rt: Runtime) -> Json:
 
 
 async def _reseal(rt: Runtime) -> int:
-    return await domain_service.reseal_keys(rt) + await webhook_service.reseal_secrets(rt)
+    sealed = domain_service.reseal_keys, webhook_service.reseal_secrets, automations.reseal_secrets
+    return sum([await reseal(rt) for reseal in sealed])
 
 
 async def status(rt: Runtime) -> Json:

@@ -1,4 +1,4 @@
-"""Upgrade 4: what programs are told and do: complaints, retention, arrivals; longer spans of statistics."""
+"""Upgrade 4: what programs are told and do: complaints, retention, arrivals, automations; longer spans of statistics."""
 
 from sqlalchemy import Connection, func, insert, literal_column, select, table, text
 
@@ -18,13 +18,16 @@ NEW = (
     tables.retention_accounts,
     tables.retention_cursors,
     tables.retention_days,
+    tables.automations,
+    tables.automation_cursors,
+    tables.automation_runs,
 )
 SUMMED = 1536  # hours of the spans that the new, longest ones are summed from
 LONGEST = 6144
 
 
 def run(conn: Connection) -> None:
-    """Add what abuse reports, retention and lists over a whole account need, and the longest spans of statistics."""
+    """Add what abuse reports, retention, lists over a whole account and automations need, and the longest spans."""
     _add(conn, "transfers", "complained_at", "BIGINT")
     tables.metadata.create_all(conn, tables=NEW, checkfirst=False)
     add_longest_spans(conn)
