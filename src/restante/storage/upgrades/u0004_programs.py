@@ -1,4 +1,4 @@
-"""Upgrade 4: what programs are told and do: complaints, retention, arrivals, automations; longer spans of statistics."""
+"""Upgrade 4: complaints, retention, arrivals, automations; longer spans of statistics."""
 
 from sqlalchemy import Connection, func, insert, literal_column, select, table, text
 
