@@ -10,7 +10,10 @@ from tests.makers import eml
 
 def test_rules_and_a_run(cli: Cli, tmp_path: Path) -> None:
     cli.json("mailbox", "add", "alice@example.test")
-    assert cli.json("retention", "list") == {"account": "default", "rules": [], "trash_days": 30}
+    listed = cli.json("retention", "list")
+    assert {name: listed[name] for name in ("account", "rules", "trash_days")} == {
+        "account": "default", "rules": [], "trash_days": 30,
+    }  # fmt: skip
     cli.json("retention", "set", "default", "--days", "30", "--bytes", "1M")
     junk = cli.json("retention", "set", "--domain", "example.test", "--folder", "junk", "--messages", "5")
     assert {name: junk[name] for name in ("domain", "mailbox", "folder", "days", "messages", "bytes")} == {
@@ -44,6 +47,18 @@ def test_rules_and_a_run(cli: Cli, tmp_path: Path) -> None:
     assert cli.json("verify")["ok"]
 
 
+def test_the_forecast_is_switched_on_and_off(cli: Cli) -> None:
+    cli.json("mailbox", "add", "alice@example.test")
+    assert cli.json("retention", "list")["forecast"]["enabled"] is False
+    on = cli.json("retention", "set", "default", "--forecast")
+    assert (on["enabled"], on["growth_bytes"]) == (True, None)
+    assert on["unknown"] in ("no_figures", "storage_elsewhere")
+    assert cli.json("retention", "list")["forecast"] == on
+    assert "clean-up by forecast is on" in cli.run("retention", "list").out
+    assert cli.json("retention", "run") == {"dry_run": False, "cleaned": []}
+    assert cli.json("retention", "set", "--no-forecast") == on | {"enabled": False}
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -56,6 +71,8 @@ def test_rules_and_a_run(cli: Cli, tmp_path: Path) -> None:
         (("set", "--folder", "trash", "--days", "1"), 2),
         (("set", "--domain", "example.test", "--mailbox", "alice@example.test", "--days", "1"), 2),
         (("set", "nobody", "--days", "1"), 3),
+        (("set", "nobody", "--forecast"), 3),
+        (("set", "--days", "1", "--forecast"), 2),
         (("set", "other", "--domain", "example.test", "--days", "1"), 3),
         (("set", "other", "--mailbox", "alice@example.test", "--days", "1"), 3),
         (("set", "--domain", "nowhere.test", "--days", "1"), 3),

@@ -4,13 +4,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from restante.core import delivery, domains, events, folders, mailboxes, messages
+from restante.core import accounts, delivery, domains, events, folders, mailboxes, messages
 from restante.core.delivery import Target
 from restante.core.messages import Flag
-from restante.core.retention import days, rules, runs
+from restante.core.retention import days, forecast, rules, runs
 from restante.core.retention.days import Position
+from restante.core.retention.forecast import Outlook
 from restante.core.retention.rules import Bound, Limits, Scope
 from restante.errors import Conflict, Invalid, LimitExceeded, NotFound
 from restante.ids import AccountId, DomainId, EventNumber, FolderId, MailboxId, MessageId
@@ -52,6 +53,7 @@ def clean(conn: WriteConn, account_id: AccountId, now: datetime, limit: int = 10
     due, _ = runs.list_due(conn, account_id, cover, MailboxId(0), 100, now)
     total = 0
     for one in due:
+        assert one.mailbox_id is not None
         position: Position | None = None
         while True:
             pieces, position = days.list_oldest(conn, account_id, one.mailbox_id, one.bound, position, limit)
@@ -335,3 +337,96 @@ def test_what_is_known_of_a_mailbox_goes_bit_by_bit(conn: WriteConn, red: Tenant
     while days.forget(conn, red.account.id, red.mailbox.id, inbox, 2):
         left.append((len(rows(conn, "retention_days")), len(rows(conn, "retention_cursors"))))
     assert left == [(3, 1), (1, 1), (0, 1), (0, 0)]
+
+
+# --- the forecast -------------------------------------------------------------------------------------------------
+
+
+def use(conn: WriteConn, tenant: Tenant, size: int, now: datetime) -> None:
+    """Let an account have used so much on that day."""
+    a = tables.accounts.c
+    conn.execute(update(tables.accounts).where(a.id == tenant.account.id).values(used_bytes=size))
+    forecast.record_usage(conn, now)
+
+
+def test_growth_is_that_of_last_month_and_its_increase(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    account_id, month = red.account.id, forecast.MONTH * DAY
+    assert forecast.outlook(conn, account_id, 0, now) is None
+    use(conn, red, 100, now)
+    assert forecast.outlook(conn, account_id, 0, now + month - DAY) is None
+    use(conn, red, 300, now + month)
+    assert forecast.outlook(conn, account_id, 0, now + month) == Outlook(200, 0, 200), "no month before: no trend"
+    use(conn, red, 800, now + 2 * month)
+    assert forecast.outlook(conn, account_id, 0, now + 2 * month) == Outlook(500 + 300, 0, 800)
+    assert forecast.outlook(conn, account_id, 700, now + 2 * month) == Outlook(800, 700, 100)
+    use(conn, red, 900, now + 3 * month)
+    assert forecast.outlook(conn, account_id, 0, now + 3 * month) == Outlook(100, 0, 100), "it grows more slowly"
+    use(conn, red, 10, now + 4 * month)
+    assert forecast.outlook(conn, account_id, 0, now + 4 * month) == Outlook(0, 0, 0)
+    kept = [row.day for row in rows(conn, "usage_days")]
+    assert min(kept) >= days.day_of(now + 4 * month) - forecast.KEPT
+
+
+def test_each_account_has_its_share_of_what_is_too_much(
+    conn: WriteConn, red: Tenant, blue: Tenant, now: datetime
+) -> None:
+    use(conn, red, 0, now)
+    later = now + forecast.MONTH * DAY
+    use(conn, red, 300, later)
+    use(conn, blue, 100, later)
+    assert forecast.outlook(conn, red.account.id, 200, later) == Outlook(300, 200, 150)
+    assert forecast.outlook(conn, blue.account.id, 200, later) == Outlook(100, 200, 50)
+    messages.move(
+        conn, blue.account.id, blue.mailbox.id, [put(conn, blue, now) for _ in range(4)],
+        folders.get_folder(conn, blue.account.id, blue.mailbox.id, "Trash").id, now=now,
+    )  # fmt: skip
+    use(conn, blue, 100, later)
+    assert forecast.outlook(conn, red.account.id, 200, later) == Outlook(300, 200, 120), "Trash will be empty"
+
+
+def test_usage_is_kept_once_a_day(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> None:
+    use(conn, red, 5, now)
+    use(conn, red, 7, now + timedelta(hours=1))
+    accounts.suspend(conn, blue.account.id, now)
+    use(conn, red, 9, now + DAY)
+    today = days.day_of(now)
+    assert sorted((row.account_id, row.day, row.used_bytes) for row in rows(conn, "usage_days")) == sorted(
+        [(red.account.id, today, 5), (red.account.id, today + 1, 9), (blue.account.id, today, 0)]
+    )
+
+
+def test_the_forecast_is_asked_for_and_looked_at_once_a_day(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    account_id = red.account.id
+    assert not forecast.is_due(conn, account_id, now)
+    forecast.set_forecast(conn, account_id, True, now)
+    assert forecast.is_enabled(conn, account_id)
+    assert forecast.is_due(conn, account_id, now)
+    forecast.note_done(conn, account_id, now)
+    assert not forecast.is_due(conn, account_id, now + timedelta(hours=11))
+    assert forecast.is_due(conn, account_id, now + timedelta(hours=12))
+    forecast.set_forecast(conn, account_id, False, now)
+    assert not forecast.is_due(conn, account_id, now + DAY)
+    with pytest.raises(NotFound):
+        forecast.set_forecast(conn, AccountId(999_999), True, now)
+
+
+def test_room_is_made_of_the_oldest_of_all_mailboxes(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    account_id = red.account.id
+    bob = Tenant(red.account, red.domain, mailboxes.create(conn, account_id, "bob@red.example", now))
+    for age in range(6):
+        put(conn, bob if age % 2 else red, now - age * DAY, flags=Flag.FLAGGED if age == 5 else 0)
+    put(conn, red, now - 99 * DAY, "Sent")
+    set_limits(conn, red, now, messages=100)
+    follow(conn, account_id)
+    runs.claim(conn, account_id, OWNER, now)
+    everything = Bound("", rules.SPARED, Limits())
+    pieces, position = days.list_oldest(conn, account_id, None, everything, None, 9)
+    assert position is None
+    after, _ = events.bounds(conn, account_id)
+    taken = runs.take_for_room(conn, account_id, OWNER, pieces, 25, Outlook(7, 8, 25), now)
+    assert taken == runs.Taken(3, 30, True)
+    assert [held(conn, one, name) for one in (red, bob) for name in ("INBOX", "Trash")] == [1, 2, 2, 1]
+    told = events.list_after(conn, account_id, EventNumber(after), 99).events
+    assert [one.body for one in told if one.type == "retention.cleaned"] == [
+        {"messages": 3, "bytes": 30, "forecast_bytes": 7, "free_bytes": 8}
+    ]

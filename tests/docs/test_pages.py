@@ -215,6 +215,7 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
     ):
         kind = field.removesuffix("es") if field in ("mailboxes", "aliases") else field.removesuffix("s")
         assert {frozenset(one) for one in printed[command][field]} == {frozenset(OBJECTS[kind])}, command
+    assert set(printed["retention list"]["forecast"]) == OBJECTS["forecast"]
     assert [set(one) for one in printed["retention run"]["cleaned"]] == [OBJECTS["cleaning"]]
     shown = printed["message show"]
     assert set(shown["attachment_list"][0]) == OBJECTS["attachment"]

@@ -1,7 +1,9 @@
 """The standing jobs of retention: what goes when, bit by bit, and that all stays sound."""
 
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +16,8 @@ from restante.core.delivery import Delivered
 from restante.core.jobs import Job
 from restante.core.mailboxes import Mailbox
 from restante.core.messages import Flag, MessageRow
-from restante.core.retention import days, rules, runs
+from restante.core.retention import days, forecast, rules, runs
+from restante.core.retention.forecast import Outlook
 from restante.core.retention.rules import Limits, Scope
 from restante.errors import Conflict, Unavailable
 from restante.ids import AccountId, JobId, MessageId
@@ -23,6 +26,7 @@ from restante.runtime import Runtime
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
 from restante.services import retention, storing, verification
+from restante.storage.room import Room
 from tests.makers import catch_up_index, eml, make_mailbox, make_message, refresh
 
 JOB = Job(JobId(1), None, "periodic", {}, 1)
@@ -242,3 +246,109 @@ def every(conn: ReadConn, account_id: AccountId) -> list[MessageRow]:
 
 async def revise(rt: Runtime, mailbox: Mailbox, message_id: MessageId, **changes: Any) -> None:
     await rt.db.write(messages.revise, mailbox.account_id, mailbox.id, message_id, now=rt.clock.now(), **changes)
+
+
+# --- the forecast -------------------------------------------------------------------------------------------------
+
+
+class SmallDisk(Room):
+    """A disk with so much left."""
+
+    def __init__(self, free: int) -> None:
+        super().__init__(Path(), 0)
+        self.free = free
+
+    def free_bytes(self) -> int:
+        return self.free
+
+
+@pytest.fixture
+def small(rt: Runtime) -> Runtime:
+    """The runtime of a server whose disk has room for what the settings want free, and 1,000 bytes."""
+    return replace(rt, room=SmallDisk(rt.config.storage.min_free_bytes + 1000))
+
+
+async def grow(rt: Runtime, clock: ManualClock, mailbox: Mailbox) -> None:
+    """A month in which five messages of 1,000 bytes and more came."""
+    await rt.db.write(forecast.set_forecast, mailbox.account_id, True, clock.now())
+    await retention.run(rt, JOB)
+    clock.advance(30 * DAY)
+    for age in (1, 5, 2, 4, 3):
+        await storing.store(
+            rt, mailbox.account_id, mailbox.id, "INBOX", eml(f"{age}", "x" * 800), received_at=clock.now() - age * DAY
+        )
+
+
+async def test_room_is_made_once_a_day_and_trash_counts_as_free(small: Runtime, clock: ManualClock) -> None:
+    bob = await make_mailbox(small)
+    await grow(small, clock, bob)
+    if small.config.storage.database_url:
+        assert await retention.clean(small, bob.account_id) == []
+        return
+    found = await retention.outlook(small, bob.account_id)
+    assert found == Outlook((await refresh(small, bob)).used_bytes, 1000, (await refresh(small, bob)).used_bytes - 1000)
+    (dry,) = await retention.clean(small, bob.account_id, is_dry=True)
+    assert (dry.mailbox, dry.messages) == (None, 4)
+    assert await count(small, bob, "Trash") == 0
+    await HANDLERS["retain"](small, JOB)
+    assert [await count(small, bob, name) for name in ("INBOX", "Trash")] == [1, 4]
+    (left,) = [row for row in await small.db.read(every, bob.account_id) if row.subject == "1"]
+    assert left.folder_id == (await small.db.read(folders.get_folder, bob.account_id, bob.id, "INBOX")).id
+    clock.advance(DAY)
+    await make_message(small, bob)
+    await HANDLERS["retain"](small, JOB)
+    assert await count(small, bob, "Trash") == 4, "what is in Trash will be free"
+    assert await is_sound(small)
+
+
+@pytest.mark.parametrize(
+    ("storage", "days", "reason"),
+    [
+        ({"database": "postgresql://db.example/mail"}, 30, "storage_elsewhere"),
+        ({"blobs": "s3"}, 30, "storage_elsewhere"),
+        ({}, 0, "trash_never_emptied"),
+        ({}, 30, "no_figures"),
+    ],
+)
+async def test_what_cannot_be_known_is_said_and_nothing_is_done(
+    small: Runtime, storage: dict[str, Any], days: int, reason: str
+) -> None:
+    bob = await make_mailbox(small)
+    await make_message(small, bob)
+    await small.db.write(forecast.set_forecast, bob.account_id, True, small.clock.now())
+    config = replace(
+        small.config,
+        storage=replace(small.config.storage, **{"database": "sqlite"} | storage),
+        retention=replace(small.config.retention, trash_days=days),
+    )
+    told = replace(small, config=config, room=SmallDisk(0))
+    assert await retention.outlook(told, bob.account_id) == retention.Unknown(reason)
+    assert await retention.clean(told, bob.account_id) == []
+    assert await count(small, bob, "INBOX") == 1
+
+
+async def test_making_room_that_breaks_off_takes_no_more_in_the_end(
+    small: Runtime, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 1)
+    bob = await make_mailbox(small)
+    await grow(small, clock, bob)
+    write, left = small.db.write, 3
+
+    async def failing(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal left
+        left -= fn is runs.take_for_room
+        if left == 0:
+            raise Unavailable("the store is away")
+        return await write(fn, *args, **kwargs)
+
+    config = replace(small.config, storage=replace(small.config.storage, database="sqlite"))
+    told = replace(small, config=config)
+    monkeypatch.setattr(small.db, "write", failing)
+    with pytest.raises(Unavailable):
+        await retention.clean(told, bob.account_id)
+    monkeypatch.setattr(small.db, "write", write)
+    assert await count(small, bob, "Trash") == 2
+    clock.advance(runs.LEASE)
+    await retention.clean(told, bob.account_id)
+    assert await count(small, bob, "Trash") == 4

@@ -1,5 +1,7 @@
 """``restante retention``: how long mail is kept, and how much of it."""
 
+from typing import Any
+
 import click
 
 from restante.cli import output, values
@@ -21,6 +23,18 @@ def retention() -> None:
     """How long mail is kept, and how much of it: what is over goes to Trash, favourites never."""
 
 
+def _show_forecast(call: Call, found: dict[str, Any]) -> None:
+    if call.json:
+        output.as_json(found)
+        return
+    print("clean-up by forecast is " + ("on" if found["enabled"] else "off"))
+    if found["unknown"] is not None:
+        print(f"no forecast: {found['unknown']}")
+    else:
+        growth, free = output.size(found["growth_bytes"]), output.size(found["free_bytes"])
+        print(f"growth within a month: {growth}; free: {free}; too much: {output.size(found['excess_bytes'])}")
+
+
 @retention.command("list", epilog=example("restante retention list default --json"))
 @_OF
 @common
@@ -33,6 +47,7 @@ def list_(call: Call, account: str | None) -> None:
     output.table(found["rules"], COLUMNS, "no rules: mail is kept")
     days = found["trash_days"]
     print(f"Trash is emptied after {days} days" if days else "Trash is never emptied")
+    _show_forecast(call, found["forecast"])
 
 
 @retention.command(
@@ -40,7 +55,8 @@ def list_(call: Call, account: str | None) -> None:
     epilog=example(
         "restante retention set default --days 365\n"
         "restante retention set default --folder junk --days 7 --messages 1000\n"
-        "restante retention set default --mailbox alice@example.test --days none --bytes 5G"
+        "restante retention set default --mailbox alice@example.test --days none --bytes 5G\n"
+        "restante retention set default --forecast"
     ),
 )
 @_OF
@@ -50,6 +66,7 @@ def list_(call: Call, account: str | None) -> None:
 @click.option("--days", type=values.Limit(), help="Keep mail of so many days.")
 @click.option("--messages", type=values.Limit(), help="Keep so many messages in each mailbox, the newest.")
 @click.option("--bytes", "size", type=values.Size(), help="Keep so much in each mailbox: 500M, 5G; none: no limit.")
+@click.option("--forecast/--no-forecast", default=None, help="Clean the account's mail before the disk is full.")
 @common
 def set_(
     call: Call,
@@ -60,8 +77,17 @@ def set_(
     days: int | None,
     messages: int | None,
     size: int | None,
+    *,
+    forecast: bool | None,
 ) -> None:
     """Set the limits of an account, a domain or a mailbox; those not given are as a wider rule says."""
+    if forecast is not None:
+        if any(value is not None for value in (domain, mailbox, folder, days, messages, size)):
+            raise click.UsageError("--forecast is said of an account, alone")
+        _show_forecast(
+            call, call.run(lambda link: link.call("retention.forecast", account=account, is_enabled=forecast))
+        )
+        return
     place = {"account": account, "domain": domain, "mailbox": mailbox, "folder": folder}
     limits = {"days": days, "messages": messages, "bytes": None if size is None else max(0, size)}
     made = call.run(lambda link: link.call("retention.set", **place, **limits))

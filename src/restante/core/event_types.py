@@ -319,6 +319,24 @@ class RetentionRuleSet(_Body):
     bytes: int | None
 
 
+class RetentionForecastSet(_Body):
+    """Whether mail is cleaned before the disk is full."""
+
+    enabled: bool
+
+
+class RetentionCleaned(_Body):
+    """Mail went to Trash as the disk would be full within a month.
+
+    ``forecast_bytes``: by how much the account is to grow; ``free_bytes``: what the disk had left for mail.
+    """
+
+    messages: int
+    bytes: int
+    forecast_bytes: int
+    free_bytes: int
+
+
 class Empty(_Body):
     """Nothing more to say: the type and the mailbox tell all."""
 
@@ -368,6 +386,8 @@ TYPES: dict[str, EventType] = {
     "message.stored": EventType(1, MessageStored),
     "permission.granted": EventType(1, Granted),
     "permission.revoked": EventType(1, Revoked),
+    "retention.cleaned": EventType(1, RetentionCleaned),
+    "retention.forecast_set": EventType(1, RetentionForecastSet),
     "retention.rule_removed": EventType(1, RetentionRule),
     "retention.rule_set": EventType(1, RetentionRuleSet),
     "submission.accepted": EventType(1, SubmissionAccepted),

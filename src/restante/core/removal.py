@@ -17,6 +17,7 @@ from restante.core import (
     domains,
     events,
     messages,
+    retention,
     statistics,
     submission,
     webhook_calls,
@@ -116,7 +117,7 @@ def purge_account(conn: WriteConn, account_id: AccountId, limit: int, now: datet
     for table in (tables.mailboxes, tables.contents):
         if conn.execute(select(table.c.id).where(table.c.account_id == account_id).limit(1)).first() is not None:
             return False
-    for table in (tables.idempotency_keys, tables.retention_rules, tables.retention_accounts, tables.retention_cursors):
+    for table in (tables.idempotency_keys, *retention.TABLES):
         conn.execute(delete(table).where(table.c.account_id == account_id))
     if arrivals.purge(conn, account_id, limit) or statistics.purge(conn, account_id, limit):
         return True

@@ -260,9 +260,18 @@ retention_accounts = Table(  # accounts whose mail is cleaned
     metadata,
     Column("account_id", BigInteger, primary_key=True),
     Column("is_forecast", SmallInteger, nullable=False, default=0),  # by forecast too, once a day
-    Column("cleaned_at", BigInteger),  # when that was done last
+    Column("forecast_at", BigInteger),  # when that was looked at last
     Column("lease_owner", Text),
     Column("lease_until", BigInteger),
+    sqlite_with_rowid=False,
+)
+
+usage_days = Table(  # what an account used at the first look of a day
+    "usage_days",
+    metadata,
+    Column("account_id", BigInteger, primary_key=True),
+    Column("day", Integer, primary_key=True),  # since 1970, UTC
+    Column("used_bytes", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -9,10 +9,11 @@ from datetime import timedelta
 from restante import ids, log
 from restante.core import accounts, trash
 from restante.core.jobs import Job
-from restante.core.retention import days, rules, runs
+from restante.core.retention import days, forecast, rules, runs
 from restante.core.retention.days import Piece, Position
-from restante.core.retention.rules import Cover
-from restante.core.retention.runs import Due, Taken
+from restante.core.retention.forecast import Outlook
+from restante.core.retention.rules import Bound, Cover, Limits
+from restante.core.retention.runs import Due, Need, Taken
 from restante.errors import Conflict
 from restante.ids import AccountId, FolderId, MailboxId
 from restante.runtime import Runtime
@@ -25,21 +26,40 @@ MAILBOXES_AT_ONCE = 200
 _log = log.logger(__name__)
 
 
+EVERYTHING = Cover(is_whole=True, domain_ids=(), mailbox_ids=(), roles=())
+ALL_FOLDERS = Bound(rules.OTHERS, rules.SPARED, Limits())
+
+
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What a rule took from a mailbox (or would take): from the folder of a role, or (``role`` "") from the others."""
+    """What a rule took from a mailbox (or would take): from the folder of a role, or (``role`` "") from the others.
 
-    mailbox: str
+    ``mailbox`` None: from the whole account, by the forecast.
+    """
+
+    mailbox: str | None
     role: str
     messages: int
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Why there is no forecast.
+
+    ``storage_elsewhere``: mail is not on this disk (PostgreSQL, S3); ``trash_never_emptied``: what goes to Trash frees
+    nothing; ``no_figures``: of a month ago.
+    """
+
+    reason: str
+
+
 async def run(rt: Runtime, _job: Job) -> None:
-    """Apply every account's rules (a periodic job); a run that was broken off is gone on with by the next.
+    """Clean every account (a periodic job); a run that was broken off is gone on with by the next.
 
     Raises Conflict ``retention_running`` in the end when an account has another run: the job comes back soon.
     """
+    await rt.db.write(forecast.record_usage, rt.clock.now())
     busy: Conflict | None = None
     for account in await rt.db.read(accounts.list_accounts):
         if account.status != "active":
@@ -54,13 +74,19 @@ async def run(rt: Runtime, _job: Job) -> None:
 
 
 async def clean(rt: Runtime, account_id: AccountId, *, is_dry: bool = False) -> list[Cleaned]:
-    """Take to Trash what the account's rules want gone; returns what was taken, or (``is_dry``) what would be.
+    """Take to Trash what the account's rules want gone, and once a day what the forecast wants gone, if that is wanted.
 
-    Conflict: ``retention_running`` when another run is under way, ``lease_lost`` when this one was taken for dead.
+    Returns what was taken, or (``is_dry``) what would be. Conflict: ``retention_running`` when another run is under
+    way, ``lease_lost`` when this one was taken for dead.
     """
     cover = await rt.db.read(rules.cover, account_id)
-    if cover is None:
-        return []
+    done = [] if cover is None else await _by_rules(rt, account_id, cover, is_dry)
+    if await rt.db.read(forecast.is_due, account_id, rt.clock.now()):
+        done += await _by_forecast(rt, account_id, is_dry)
+    return [one for one in done if one.messages]
+
+
+async def _by_rules(rt: Runtime, account_id: AccountId, cover: Cover, is_dry: bool) -> list[Cleaned]:
     await _follow(rt, account_id, cover)
     done: list[Cleaned] = []
     after: MailboxId | None = MailboxId(0)
@@ -72,7 +98,47 @@ async def clean(rt: Runtime, account_id: AccountId, *, is_dry: bool = False) -> 
         elif due:
             async with _lease(rt, account_id) as owner:
                 done += [await _take(rt, account_id, owner, one) for one in due]
-    return [one for one in done if one.messages]
+    return done
+
+
+async def outlook(rt: Runtime, account_id: AccountId) -> Outlook | Unknown:
+    """What the next month will bring to an account and to the disk, or why that cannot be known."""
+    if rt.config.storage.database_url or rt.config.storage.blobs != "files":
+        return Unknown("storage_elsewhere")
+    if not rt.config.retention.trash_days:
+        return Unknown("trash_never_emptied")
+    free = max(0, rt.room.free_bytes() - rt.config.storage.min_free_bytes)
+    found = await rt.db.read(forecast.outlook, account_id, free, rt.clock.now())
+    return Unknown("no_figures") if found is None else found
+
+
+async def _by_forecast(rt: Runtime, account_id: AccountId, is_dry: bool) -> list[Cleaned]:
+    found = await outlook(rt, account_id)
+    if isinstance(found, Unknown):
+        _log.warning("no forecast", account=account_id, reason=found.reason)
+        return []
+    done = []
+    if found.excess_bytes:
+        await _follow(rt, account_id, EVERYTHING)
+        need = Need(0, 0, found.excess_bytes)
+        if is_dry:
+            return [await _count(rt, account_id, Due(None, None, ALL_FOLDERS, need))]
+        async with _lease(rt, account_id) as owner:
+            done.append(await _make_room(rt, account_id, owner, found))
+    if not is_dry:
+        await rt.db.write(forecast.note_done, account_id, rt.clock.now())
+    return done
+
+
+async def _make_room(rt: Runtime, account_id: AccountId, owner: str, found: Outlook) -> Cleaned:
+    count, left = 0, found.excess_bytes
+    async for pieces in _walk(rt, account_id, Due(None, None, ALL_FOLDERS, Need(0, 0, left))):
+        now = rt.clock.now()
+        step = await rt.db.write(runs.take_for_room, account_id, owner, pieces, left, found, now)
+        count, left = count + step.messages, left - step.bytes
+        if step.is_done or left <= 0:
+            break
+    return Cleaned(None, rules.OTHERS, count, found.excess_bytes - left)
 
 
 @asynccontextmanager
@@ -112,6 +178,7 @@ async def _walk(rt: Runtime, account_id: AccountId, due: Due) -> AsyncIterator[l
 
 
 async def _take(rt: Runtime, account_id: AccountId, owner: str, due: Due) -> Cleaned:
+    assert due.mailbox_id is not None
     total = Taken(0, 0, is_done=False)
     role = due.bound.role
     async for pieces in _walk(rt, account_id, due):

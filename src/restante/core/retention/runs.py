@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, cast, func, insert, or_, select, update
 
 from restante import clock
-from restante.core import messages
+from restante.core import events, messages
 from restante.core.messages import TRASH, Flag
 from restante.core.retention import days, rules
 from restante.core.retention.days import DAY, Found, Piece
+from restante.core.retention.forecast import Outlook
 from restante.core.retention.rules import Bound, Cover
 from restante.errors import Conflict
 from restante.ids import AccountId, FolderId, MailboxId
@@ -39,10 +40,10 @@ class Need(NamedTuple):
 
 
 class Due(NamedTuple):
-    """Folders of a mailbox that are over their limits."""
+    """Folders of a mailbox (None: of all the account's) that are over their limits."""
 
-    mailbox_id: MailboxId
-    mailbox: str
+    mailbox_id: MailboxId | None
+    mailbox: str | None
     bound: Bound
     need: Need
 
@@ -122,6 +123,28 @@ def take_by_rule(
     if bound is None:
         return Taken(0, 0, True)
     return take(conn, account_id, pieces, measure(conn, account_id, mailbox_id, bound, now), now)
+
+
+def take_for_room(
+    conn: WriteConn,
+    account_id: AccountId,
+    owner: str,
+    pieces: Sequence[Piece],
+    left_bytes: int,
+    outlook: Outlook,
+    now: datetime,
+) -> Taken:
+    """Move to Trash the oldest of the messages, as many as make ``left_bytes``; records ``retention.cleaned``.
+
+    Raises Conflict(code="lease_lost").
+    """
+    hold(conn, account_id, owner, now)
+    taken = take(conn, account_id, pieces, Need(0, 0, left_bytes), now)
+    if taken.messages:
+        body = {"messages": taken.messages, "bytes": taken.bytes}
+        body |= {"forecast_bytes": outlook.growth_bytes, "free_bytes": outlook.free_bytes}
+        events.record(conn, account_id, "retention.cleaned", body, now=now)
+    return taken
 
 
 def take(conn: WriteConn, account_id: AccountId, pieces: Sequence[Piece], need: Need, now: datetime) -> Taken:

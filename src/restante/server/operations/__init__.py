@@ -55,6 +55,7 @@ OPERATIONS: dict[str, Operation] = {
     "queue.release": submission.queue_release,
     "queue.retry": submission.queue_retry,
     "queue.show": submission.queue_show,
+    "retention.forecast": retention.retention_forecast,
     "retention.list": retention.retention_list,
     "retention.remove": retention.retention_remove,
     "retention.run": retention.retention_run,

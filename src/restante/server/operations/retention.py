@@ -3,14 +3,15 @@
 from typing import Any
 
 from restante.core.accounts import Account
-from restante.core.retention import rules
+from restante.core.retention import forecast, rules
+from restante.core.retention.forecast import Outlook
 from restante.core.retention.rules import Limits, Rule, Scope
 from restante.errors import NotFound
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn
 from restante.server.operations import naming
 from restante.services import retention as service
-from restante.services.retention import Cleaned
+from restante.services.retention import Cleaned, Unknown
 
 Json = dict[str, Any]
 
@@ -24,6 +25,17 @@ def _rule_json(rule: Rule) -> Json:
         "messages": rule.limits.messages,
         "bytes": rule.limits.bytes,
         "updated_at": naming.moment(rule.updated_at),
+    }
+
+
+def _forecast_json(is_enabled: bool, found: Outlook | Unknown) -> Json:
+    figures = None if isinstance(found, Unknown) else found
+    return {
+        "enabled": is_enabled,
+        "unknown": found.reason if isinstance(found, Unknown) else None,
+        "growth_bytes": None if figures is None else figures.growth_bytes,
+        "free_bytes": None if figures is None else figures.free_bytes,
+        "excess_bytes": None if figures is None else figures.excess_bytes,
     }
 
 
@@ -55,14 +67,28 @@ def _place(
     return owner, Scope(domain_id, mailbox_id, folder or rules.OTHERS)
 
 
-def _list(conn: ReadConn, account: str | None) -> Json:
+def _list(conn: ReadConn, account: str | None) -> tuple[Account, bool, list[Json]]:
     owner = naming.account(conn, account)
-    return {"account": owner.name, "rules": [_rule_json(rule) for rule in rules.list_rules(conn, owner.id)]}
+    listed = [_rule_json(rule) for rule in rules.list_rules(conn, owner.id)]
+    return owner, forecast.is_enabled(conn, owner.id), listed
 
 
 async def retention_list(rt: Runtime, account: str | None = None) -> Json:
-    """The rules of an account, and how long Trash keeps mail."""
-    return await rt.db.read(_list, account) | {"trash_days": rt.config.retention.trash_days}
+    """The rules of an account, how long Trash keeps mail, and what the next month will bring."""
+    owner, is_forecast, listed = await rt.db.read(_list, account)
+    return {
+        "account": owner.name,
+        "trash_days": rt.config.retention.trash_days,
+        "rules": listed,
+        "forecast": _forecast_json(is_forecast, await service.outlook(rt, owner.id)),
+    }
+
+
+async def retention_forecast(rt: Runtime, is_enabled: bool, account: str | None = None) -> Json:
+    """Clean an account's mail, or do not, before the disk is full."""
+    owner = await rt.db.read(naming.account, account)
+    await rt.db.write(forecast.set_forecast, owner.id, is_enabled, rt.clock.now())
+    return _forecast_json(is_enabled, await service.outlook(rt, owner.id))
 
 
 async def retention_set(

@@ -21,6 +21,7 @@ NEW = (
     tables.automations,
     tables.automation_cursors,
     tables.automation_runs,
+    tables.usage_days,
 )
 SUMMED = 1536  # hours of the spans that the new, longest ones are summed from
 LONGEST = 6144
