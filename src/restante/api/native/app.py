@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import restante
-from restante.api.native import errors, explain, shapes, waiting, webhooks
+from restante.api.native import errors, explain, retention, shapes, waiting, webhooks
 from restante.api.native.events import Events
 from restante.http import schemas
 from restante.http.dialects import Dialect
@@ -26,7 +26,9 @@ their `code`. `RateLimit` tells what is left of the minute, `Retry-After` of a 4
 happens from now on; a client that comes back with `Last-Event-ID` misses nothing. Events are kept for a time that the
 operator sets; a cursor from before it is refused with 410 `events_pruned`.
 
-**Webhooks.** The same events, posted to URLs of the account as Standard Webhooks has it, at least once."""
+**Webhooks.** The same events, posted to URLs of the account as Standard Webhooks has it, at least once.
+
+**Retention.** How long the account's mail is kept, and how much of it."""
 
 _REFUSED = {
     401: ("no_token, invalid_token, token_expired", errors.ProblemDetails),
@@ -60,6 +62,7 @@ def build(live: Live) -> Dialect:
         errors={**_REFUSED, 404: ("message_not_found", errors.ProblemDetails)},
     )  # fmt: skip
     _add_webhooks(router)
+    _add_retention(router)
     return Dialect(
         name=NATIVE,
         router=router,
@@ -108,6 +111,25 @@ def _add_webhooks(router: IndexedRouter) -> None:
     router.add(
         "GET", place + "/calls/{call}", webhooks.get_call, tag=tag, answer=webhooks.CallDetails,
         errors={**_REFUSED, 404: ("webhook_not_found, call_not_found", errors.ProblemDetails)},
+    )  # fmt: skip
+
+
+def _add_retention(router: IndexedRouter) -> None:
+    place, tag = PREFIX + "/retention", "Retention"
+    told = {**_REFUSED, **_WRONG, 400: ("invalid_json", errors.ProblemDetails)}
+    missing = {404: ("domain_not_found, mailbox_not_found, rule_not_found", errors.ProblemDetails)}
+    router.add("GET", place, retention.show, tag=tag, answer=retention.Retention, errors=_REFUSED)
+    router.add(
+        "PUT", place, retention.set_rule, tag=tag, body=retention.NewRule, answer=retention.RuleItem,
+        errors={**told, **missing, 422: ("invalid, too_many_rules", errors.ProblemDetails)},
+    )  # fmt: skip
+    router.add(
+        "DELETE", place, retention.remove_rule, tag=tag, query=retention.RuleQuery, answer=retention.RuleRemoved,
+        errors={**_REFUSED, **_WRONG, **missing},
+    )  # fmt: skip
+    router.add(
+        "PUT", place + "/forecast", retention.set_forecast, tag=tag, body=retention.ForecastSwitch,
+        answer=retention.ForecastItem, errors=told,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from restante.api.mailcare import auth as mailcare_auth
 from restante.api.native import events as native_events
+from restante.api.native import retention as native_retention
 from restante.api.native import waiting as native_waiting
 from restante.api.native import webhooks as native_webhooks
 from restante.core import accounts, mailboxes, tokens
@@ -18,7 +19,14 @@ from restante.server.operations import naming
 
 SCOPES = {
     MAILCARE: mailcare_auth.SCOPES,
-    NATIVE: (native_events.SCOPE, native_waiting.SCOPE, native_webhooks.READ, native_webhooks.WRITE),
+    NATIVE: (
+        native_events.SCOPE,
+        native_waiting.SCOPE,
+        native_webhooks.READ,
+        native_webhooks.WRITE,
+        native_retention.READ,
+        native_retention.WRITE,
+    ),
 }
 """What tokens of a dialect can be held to."""
 
