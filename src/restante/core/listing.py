@@ -1,12 +1,14 @@
 """The page of a folder that lists show: the hottest read, so it takes only what a list needs."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TypeVar
 
 import msgspec
 from sqlalchemy import bindparam, func, select
 
+from restante.clock import EPOCH
 from restante.core import messages
 from restante.ids import AccountId, FolderId, Uid
 from restante.schema import tables
@@ -14,6 +16,8 @@ from restante.schema.connections import ReadConn
 from restante.schema.prepared import Prepared
 
 MICROSECONDS = 1_000_000
+KEPT_RECIPIENTS = 2_048  # lists of To in memory: in a mailbox most are the same
+KEPT_CHARS = 200  # of one that is
 
 _m = tables.messages.c
 _PAGE = Prepared(
@@ -35,13 +39,15 @@ _PAGE = Prepared(
     .limit(bindparam("limit"))
     .offset(bindparam("offset"))
 )
-_recipients = msgspec.json.Decoder(list[tuple[str, str]])
+_decoder = msgspec.json.Decoder(tuple[tuple[str, str], ...])
+_kept = lru_cache(KEPT_RECIPIENTS)(_decoder.decode)
 
 T = TypeVar("T")
-Make = Callable[[Uid, str | None, tuple[str, str], list[tuple[str, str]], str, datetime, int, tuple[str, ...], int], T]
-"""Makes an item of a list: UID, Message-ID, (name, address) of From, those of To, subject, Date header (without one the
-arrival) in whole seconds, size in bytes, flags, number of attachments. Called for each row, so that no row is built
-twice."""
+People = tuple[tuple[str, str], ...]
+Make = Callable[[Uid, str | None, str, str, People, str, datetime, int, tuple[str, ...], int], T]
+"""Makes an item of a list: UID, Message-ID, name and address of From, those of To, subject, Date header (without one
+the arrival) in whole seconds, size in bytes, flags, number of attachments. Called for each row, so that no row is
+built twice."""
 
 
 def list_page(
@@ -53,12 +59,13 @@ def list_page(
         make(
             uid,
             message_id,
-            (name, email),
-            _recipients.decode(to),
+            name,
+            email,
+            _kept(to) if len(to) <= KEPT_CHARS else _decoder.decode(to),
             subject,
-            datetime.fromtimestamp(date // MICROSECONDS, UTC),
+            EPOCH + timedelta(0, date // MICROSECONDS),
             size,
-            messages.flag_names(flags, keywords),
+            messages.flag_names(flags, keywords) if flags or keywords else (),
             attachments,
         )
         for uid, message_id, name, email, to, subject, date, size, flags, keywords, attachments in _PAGE.rows(

@@ -56,15 +56,8 @@ class Call:
         return None if value is None else value.decode("latin-1")
 
     def query(self) -> dict[str, str]:
-        """The query's fields; of a repeated one the last. More than 100 are refused with 422."""
-        raw: bytes = self.scope["query_string"]
-        if not raw:
-            return {}
-        try:
-            pairs = parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
-        except ValueError:
-            raise Refused(Problem(422, "invalid", f"More than {MAX_QUERY_FIELDS} query fields.")) from None
-        return dict(pairs)
+        """The fields of the query; of a repeated one the last. Refuses with 422 more than 100."""
+        return query_fields(self.scope["query_string"])
 
     def origin(self) -> str:
         """Scheme and host for links to this server: those of ``http.public_url``, else those that the client used."""
@@ -110,3 +103,14 @@ class Call:
             raise Refused(
                 Problem(status, "request_timeout", "The body did not arrive in time.", headers=close)
             ) from None
+
+
+def query_fields(raw: bytes) -> dict[str, str]:
+    """The fields of a query string; of a repeated one the last. Refuses with 422 more than 100."""
+    if not raw:
+        return {}
+    try:
+        pairs = parse_qsl(raw.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError:
+        raise Refused(Problem(422, "invalid", f"More than {MAX_QUERY_FIELDS} query fields.")) from None
+    return dict(pairs)

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
+from restante.http import calls
 from restante.http.calls import Call
 from restante.http.problems import Problem, Refused
 
@@ -16,6 +18,8 @@ S = TypeVar("S", bound=msgspec.Struct)
 Complaint = tuple[str, str]  # where, why
 
 MAX_COMPLAINTS = 100
+KEPT_QUERIES = 1024  # that are remembered with what they mean
+KEPT_CHARS = 200  # of a query that is
 
 _PLACE = re.compile(r"(.*?)(?: - at `(?:key in )?\$([^`]*)`)?", re.DOTALL)
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE | re.DOTALL)
@@ -24,7 +28,16 @@ REF = "#/components/schemas/{name}"
 
 def query(call: Call, kind: type[S]) -> S:
     """The query as ``kind``; fields it does not name are ignored. Refuses with 422 and all bad fields' names."""
-    return _converted(call.query(), kind, strict=False)
+    raw: bytes = call.scope["query_string"]
+    if len(raw) > KEPT_CHARS:
+        return _converted(calls.query_fields(raw), kind, strict=False)
+    return _kept(raw, kind)  # type: ignore[return-value]  # lru_cache knows no type variables
+
+
+@lru_cache(maxsize=KEPT_QUERIES)
+def _kept(raw: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
+    """The same few queries come again and again, and the structs are frozen."""
+    return _converted(calls.query_fields(raw), kind, strict=False)
 
 
 async def body(call: Call, kind: type[S], limit_bytes: int = 64 * 1024) -> S:

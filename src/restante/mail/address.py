@@ -6,6 +6,7 @@ comments and quotes still give what a person would read. ``normalise`` is strict
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Literal
 
 import idna
@@ -16,6 +17,7 @@ from restante.mail import headers
 
 MAX_ADDRESSES = 1_000  # of one field
 MAX_NAME = 1_000  # characters of a display name
+KEPT_ADDRESSES = 2_048  # whose routing form is remembered
 MAX_EMAIL = 1_000  # characters of an address in a header; routing takes 254
 
 
@@ -314,6 +316,7 @@ _LITERAL = re.compile(r"\[(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|ipv6:[0-9a-f:.]{2,45}
 _ROUTED_LOCAL = re.compile(r"[a-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[a-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 
 
+@lru_cache(maxsize=KEPT_ADDRESSES)
 def normalise(address: str) -> str:
     """The form of an address that routing compares: local part case-folded and NFC, domain as lower-case A-labels.
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from restante.errors import RestanteError, Unavailable
-from restante.schema.connections import WriteConn, is_scanning
+from restante.schema.connections import WriteConn, is_scanning, is_single
 from restante.storage import driver, snapshot, upgrades
 from restante.storage.database import Call, FatalStorageError, Outcome, Timed
 
@@ -113,12 +113,13 @@ class Reader:
         return time.monotonic() > self._deadline
 
     def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run ``fn`` in one read transaction.
+        """Run ``fn`` in one read transaction (a single statement is one by itself).
 
         Raises Unavailable: ``too_slow`` after ``READ_SECONDS``, ``storage_damaged`` when the file cannot be read.
         """
         self._deadline = time.monotonic() + READ_SECONDS
-        self._raw.execute("BEGIN")
+        if not is_single(fn):
+            self._raw.execute("BEGIN")
         try:
             with Timed("read", fn):
                 return fn(self._conn, *args, **kwargs)

@@ -130,8 +130,9 @@ def read_message(conn: ReadConn, principal: Principal, params: dict[str, str], f
 def _item(
     uid: Uid,
     message_id: str | None,
-    from_: tuple[str, str],
-    to: list[tuple[str, str]],
+    name: str,
+    email: str,
+    to: listing.People,
     subject: str,
     date: datetime,
     size: int,
@@ -139,8 +140,8 @@ def _item(
     attachments: int,
 ) -> shapes.MessageItem:
     person = shapes.Person
-    people = [person(name, email) for name, email in to]
-    return shapes.MessageItem(uid, message_id, person(*from_), people, subject, date, size, flags, attachments > 0)
+    people = [person(*to[0])] if len(to) == 1 else [person(*one) for one in to]
+    return shapes.MessageItem(uid, message_id, person(name, email), people, subject, date, size, flags, attachments > 0)
 
 
 def _full(found: Found, content: Content) -> Answer:

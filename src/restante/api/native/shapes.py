@@ -36,7 +36,7 @@ class EventList(msgspec.Struct):
     is_last: bool
 
 
-class EventQuery(msgspec.Struct):
+class EventQuery(msgspec.Struct, frozen=True):
     """Which events."""
 
     after: Annotated[int, Meta(ge=0, le=MAX_CURSOR, description="The cursor: events behind this number.")] = 0

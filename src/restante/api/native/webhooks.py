@@ -125,7 +125,7 @@ class Redelivered(msgspec.Struct):
     calls: int
 
 
-class CallQuery(msgspec.Struct):
+class CallQuery(msgspec.Struct, frozen=True):
     """Which calls."""
 
     status: Annotated[str, Meta(max_length=20, description="pending, delivered or dead.")] = ""
