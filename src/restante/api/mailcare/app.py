@@ -5,7 +5,7 @@ from functools import cache, partial
 from typing import Any
 
 import restante
-from restante.api.mailcare import emails, errors, queries, statistics
+from restante.api.mailcare import automations, emails, errors, queries, statistics
 from restante.api.mailcare.paging import EmailList
 from restante.api.mailcare.representations import Form
 from restante.http.dialects import Dialect
@@ -17,7 +17,7 @@ HOSTED = "/api/teams/{team}"
 OLDER = "/api"
 MAX_BODY_BYTES = 64 * 1024
 
-_ABOUT = """The mail that a team received: list it, read it, mark it, delete it.
+_ABOUT = """The mail that a team received: list it, read it, mark it, delete it, have something done about it.
 
 A team is an account; its id stands in `restante account list --json` as `public_id`. At `/api/teams/{team}` send a
 token of the dialect `mailcare` as `Authorization: Bearer`; `restante token create --dialect mailcare --account NAME`
@@ -34,6 +34,12 @@ _REFUSED = {
 }
 _ABSENT = {**_REFUSED, 404: ("No such team, email or attachment", errors.Refusal)}
 _WRONG = {422: ("Wrong parameters", errors.WrongFields)}
+_BODY = {
+    **_WRONG,
+    400: ("The body is no JSON", errors.Refusal),
+    413: ("The body is too large", errors.Refusal),
+    415: ("The body is neither JSON nor a form", errors.Refusal),
+}
 _EMPTY = "text/html"
 
 
@@ -57,6 +63,7 @@ def _routes() -> IndexedRouter:
         add = partial(router.add, tag=tag, extra={"security": [{scheme: []}]})
         _add_emails(add, base)
         add("GET", base + "/statistics", statistics.get_statistics, answer=statistics.Statistics, errors=_ABSENT)
+        _add_automations(add, base)
     return router
 
 
@@ -74,6 +81,20 @@ def _add_emails(add: Callable[..., None], base: str) -> None:
     add("POST", one + "/favorites", emails.add_favorite, answer=_EMPTY, errors=_ABSENT)
     add("DELETE", one + "/favorites", emails.remove_favorite, answer=_EMPTY, errors=_ABSENT)
     add("GET", one + "/attachments/{attachment}", emails.get_attachment, answer="*/*", errors=_ABSENT)
+
+
+def _add_automations(add: Callable[..., None], base: str) -> None:
+    place, told = base + "/automations", {**_ABSENT, **_BODY}
+    is_hosted = base == HOSTED
+    answer: Any = automations.AutomationDocument if is_hosted else _EMPTY
+    add("GET", place, automations.list_automations, answer=automations.AutomationList, errors=_ABSENT)
+    add(
+        "POST", place, automations.create, body=automations.AutomationRequest, answer=answer,
+        status=201 if is_hosted else 200, errors=told,
+    )  # fmt: skip
+    one = place + "/{id}"
+    add("PUT", one, automations.change, body=automations.AutomationRequest, answer=answer, errors=told)
+    add("DELETE", one, automations.remove, answer=_EMPTY, errors=_ABSENT)
 
 
 def describe(router: IndexedRouter, servers: list[dict[str, str]]) -> Mapping[str, Any]:
