@@ -74,7 +74,7 @@ _TOKENS_UNQUOTED = re.compile(
 )
 _PARENS = re.compile(r"[()]|\\.", re.DOTALL)
 _UNESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_DOT_ATOM = re.compile(_ATEXT + r"+(?:\." + _ATEXT + r"+)*")
+_UNQUOTED = re.compile(_ATEXT + r"++")  # with dots anywhere
 
 
 def parse(value: bytes) -> tuple[Address, ...]:
@@ -301,8 +301,8 @@ def _unquote(text: str) -> str:
 
 
 def quote_local(local: str) -> str:
-    """A local part as it is written in an address: quoted unless it is a dot-atom (RFC 5322 §3.4.1)."""
-    if _DOT_ATOM.fullmatch(local):
+    """A local part as it is written in an address: quoted where it has to be (RFC 5322 §3.4.1; dots never need it)."""
+    if _UNQUOTED.fullmatch(local):
         return local
     return '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
@@ -361,7 +361,7 @@ def parse_one(text: str) -> Address:
 def _routed_local(local: str) -> str:
     if local.startswith('"') and local.endswith('"') and len(local) > 1:
         local = _unquote(local[1:-1])
-    elif not _DOT_ATOM.fullmatch(local):
+    elif not _UNQUOTED.fullmatch(local):
         raise Invalid("the part before the @ is not valid", code="invalid_address")
     if not local or any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in local):
         raise Invalid("the part before the @ is not valid", code="invalid_address")
