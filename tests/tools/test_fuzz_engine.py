@@ -1,5 +1,7 @@
 """The fuzzing engine finds what it is to find: exceptions, slowness, changed state; and repeats itself by its seed."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Hashable
 from pathlib import Path
@@ -75,3 +77,10 @@ def test_every_target_has_a_dictionary() -> None:
 
     for name in TARGETS:
         assert len(engine.dictionary(name)) > 20
+
+
+def test_a_short_run_of_everything_together() -> None:
+    command = [sys.executable, "-m", "tools.fuzz", "replies", "--minutes", "0.01", "--seed", "1"]
+    done = subprocess.run(command, cwd=engine.ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "seed 1  replies: " in done.stdout

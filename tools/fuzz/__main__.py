@@ -10,12 +10,12 @@ import os
 import random
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from tools.fuzz import engine
+from tools.fuzz import engine, turns
 from tools.fuzz.targets import TARGETS
 
-FAILED = engine.ROOT / "build" / "fuzz"
 TURN_SECONDS = 60.0
 
 
@@ -38,26 +38,13 @@ def main(arguments: list[str]) -> int:
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(1_000_000)
     print(f"seed {seed}", flush=True)
     workers = os.cpu_count() or 1
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        turns = max(1, round(given.minutes * 60 / TURN_SECONDS))
-        seconds = given.minutes * 60 / turns
-        work = [(names[n % len(names)], seed + n, seconds) for n in range(turns * workers)]
-        failed = sum(pool.imap_unordered(_turn, work))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        count = max(1, round(given.minutes * 60 / TURN_SECONDS))
+        seconds = given.minutes * 60 / count
+        work = [(names[n % len(names)], seed + n, seconds) for n in range(count * workers)]
+        failed = sum(pool.map(turns.run, work))
     crashes = given.crashes if given.crashes is not None else 0 if given.targets else 200
     return 1 if failed + (_crash(crashes) if crashes else 0) else 0
-
-
-def _turn(work: tuple[str, int, float]) -> int:
-    name, seed, seconds = work
-    target = TARGETS[name](seed)
-    try:
-        outcome = engine.run(target, seed=seed, seconds=seconds)
-    finally:
-        target.close()
-    print(f"seed {seed}  {outcome}", flush=True)
-    for failure, path in zip(outcome.failures, engine.save(outcome, FAILED), strict=True):
-        print(f"{path}\n{failure}", flush=True)
-    return len(outcome.failures)
 
 
 def _crash(rounds: int) -> int:
