@@ -3,7 +3,7 @@
 from restante import ids
 from restante.core import access, mailboxes, submission
 from restante.core.contents import NewContent
-from restante.core.delivery import Delivered
+from restante.core.delivery import Delivered, Target
 from restante.core.mailboxes import Mailbox
 from restante.core.submission import NewRecipient, NewSubmission, Submission
 from restante.runtime import Runtime
@@ -12,6 +12,7 @@ from restante.storage import engine
 from restante.storage.engine import Place
 
 PASSWORD = "correct horse"
+RETURN_PATH = b"Return-Path: <ada@example.org>\r\n"
 
 
 def eml(subject: str = "hello", text: str = "It works.", *, sender: str = "Ada <ada@example.org>") -> bytes:
@@ -29,6 +30,17 @@ async def make_mailbox(rt: Runtime, address: str = "bob@example.test") -> Mailbo
 async def make_message(rt: Runtime, mailbox: Mailbox, raw: bytes | None = None, folder: str = "INBOX") -> Delivered:
     """A message in a folder."""
     return await storing.store(rt, mailbox.account_id, mailbox.id, folder, raw if raw is not None else eml())
+
+
+async def arrive(
+    rt: Runtime, mailbox: Mailbox, raw: bytes | None = None, *, sender: str = "ada@example.org", to: str = ""
+) -> Delivered:
+    """A message as it comes from elsewhere, into the INBOX."""
+    data = eml() if raw is None else raw
+    examined = storing.examine(data, sender, rt.config.storage.inline_bytes)
+    target = Target(mailbox.account_id, mailbox.id, "INBOX", to or mailbox.address, RETURN_PATH)
+    (delivered,) = await storing.deliver(rt, data, examined, [target], rt.clock.now())
+    return delivered
 
 
 def catch_up_index(rt: Runtime) -> None:

@@ -8,6 +8,7 @@ import string
 import threading
 import time
 import uuid
+from datetime import datetime
 from typing import NewType
 
 AccountId = NewType("AccountId", int)
@@ -44,6 +45,11 @@ def new_uuid() -> uuid.UUID:
     milliseconds, fraction = stamp >> 12, stamp & 0xFFF
     tail = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
     return uuid.UUID(int=(milliseconds & ((1 << 48) - 1)) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail)
+
+
+def first_uuid(moment: datetime) -> uuid.UUID:
+    """What every id that ``new_uuid`` makes at that moment or later is greater than."""
+    return uuid.UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
 def new_token() -> str:

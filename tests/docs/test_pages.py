@@ -154,6 +154,12 @@ RUN = [
     ("webhook calls", "{hook}"),
     ("webhook redeliver", "{hook} --dead"),
     ("webhook remove", "{hook}"),
+    ("automation add", "Orders --subject ^order --forward-to carol@far.example"),
+    ("automation update", "{automation} --delete --inbox @example.test"),
+    ("automation list", ""),
+    ("automation runs", "{automation}"),
+    ("automation test", "{automation} --since 2026-01-01T00:00:00Z"),
+    ("automation remove", "{automation}"),
     ("retention set", "--domain example.com --folder junk --days 7"),
     ("retention list", ""),
     ("import", "a.eml --mailbox alice@example.test --folder Trash"),
@@ -192,6 +198,7 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
         sent = printed.get("send", {}).get("queue_id", "")
         given = arguments.replace("--account workshop2", "--account default").replace("{sent}", sent)
         given = given.replace("{hook}", printed.get("webhook add", {}).get("id", ""))
+        given = given.replace("{automation}", printed.get("automation add", {}).get("id", ""))
         given = given.replace("{trashed}", printed["message list"]["messages"][0]["id"]) if "{t" in given else given
         words = [*command.split(), *given.split(), "--json"]
         if command == "account add":
@@ -209,6 +216,7 @@ def test_what_commands_print_is_what_the_page_says(tmp_path: Path, monkeypatch: 
         ("token list", "tokens"),
         ("events", "events"),
         ("webhook list", "webhooks"),
+        ("automation list", "automations"),
         ("retention list", "rules"),
         ("message list", "messages"),
         ("queue list", "submissions"),

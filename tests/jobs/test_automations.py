@@ -21,7 +21,7 @@ from restante.core import (
 )
 from restante.core.automation_runs import Run
 from restante.core.automations import Automation, Conditions, NewAutomation
-from restante.core.delivery import Delivered, Target
+from restante.core.delivery import Delivered
 from restante.core.mailboxes import Mailbox
 from restante.ids import AccountId, EventNumber
 from restante.jobs import automations as jobs
@@ -35,12 +35,11 @@ from restante.schema import tables
 from restante.schema.connections import ReadConn
 from restante.server.operations import instance
 from restante.services import automations as service
-from restante.services import retrieval, storing
-from tests.makers import eml, make_mailbox, make_message
+from restante.services import retrieval
+from tests.makers import RETURN_PATH, arrive, eml, make_mailbox, make_message
 from tests.receiver import Told, receiving
 
 START = EventNumber(0)
-RETURN_PATH = b"Return-Path: <ada@example.org>\r\n"
 PLAIN = NewAutomation("Every mail", payload_format="raw")
 
 
@@ -72,17 +71,6 @@ async def engine(near: Runtime) -> AsyncIterator[Engine]:
     made = Engine(Follower(near), Courier(near))
     yield made
     await made.courier.close()
-
-
-async def arrive(
-    rt: Runtime, mailbox: Mailbox, raw: bytes | None = None, *, sender: str = "ada@example.org", to: str = ""
-) -> Delivered:
-    """A message as it comes from elsewhere."""
-    data = eml() if raw is None else raw
-    examined = storing.examine(data, sender, rt.config.storage.inline_bytes)
-    target = Target(mailbox.account_id, mailbox.id, "INBOX", to or mailbox.address, RETURN_PATH)
-    (delivered,) = await storing.deliver(rt, data, examined, [target], rt.clock.now())
-    return delivered
 
 
 async def add(rt: Runtime, bob: Mailbox, new: NewAutomation = PLAIN, token: str | None = None) -> Automation:

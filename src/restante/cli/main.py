@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "queue": ("submission", "queue", "Mail that is being sent: list, show, retry, hold, release, drop."),
     "events": ("events", "events", "What happened, and what happens now."),
     "webhook": ("webhooks", "webhook", "URLs that are called when something happens."),
+    "automation": ("automations", "automation", "What is done about mail that comes in."),
     "retention": ("retention", "retention", "How long mail is kept, and how much of it."),
     "import": ("importing", "import_", "Take messages from .eml and mbox files and folders."),
     "export": ("exporting", "export", "Write a mailbox to a folder, one .eml a message."),

@@ -2,15 +2,17 @@
 
 import functools
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from restante import ids
 from restante.core import accounts, automations, messages
 from restante.core.attempts import Result
 from restante.core.automation_runs import Due
-from restante.core.automations import LOST, Automation, NewAutomation
+from restante.core.automations import LOST, Automation, Conditions, NewAutomation
 from restante.core.idempotency import Once
 from restante.core.messages import MessageRow
 from restante.errors import Conflict, Invalid, NotFound, RestanteError, Unavailable
@@ -65,18 +67,33 @@ async def rotate_secret(
     return changed, rt.vault.open_text(changed.signing_secret, purpose)
 
 
+async def revise(rt: Runtime, account_id: AccountId, public_id: UUID, changes: Mapping[str, Any]) -> Automation:
+    """Change what ``changes`` names: fields of ``NewAutomation`` and of ``Conditions``, ``secret_token`` in clear.
+
+    Errors as of ``change``; Conflict ``automation_secret_lost``.
+    """
+    found = await rt.db.read(automations.get, account_id, public_id)
+    if "secret_token" not in changes and found.secret_token == LOST:
+        raise Conflict("Its secret token is lost: set it again.", code="automation_secret_lost")
+    token = changes.get("secret_token", find_token(rt, found))
+    wanted = {name: value for name, value in changes.items() if name in Conditions.__dataclass_fields__}
+    others = {name: value for name, value in changes.items() if name not in wanted and name != "secret_token"}
+    kept = NewAutomation(
+        title=found.title,
+        conditions=replace(found.conditions, **wanted),
+        url=found.url,
+        payload_format=found.payload_format,
+        forward_to=found.forward_to,
+        deletes=found.deletes,
+    )
+    return await change(rt, account_id, public_id, replace(kept, **others), token)
+
+
 def find_token(rt: Runtime, automation: Automation) -> str | None:
     """The secret token in clear. None: there is none, or what sealed it is lost."""
     if not automation.secret_token:
         return None
     return rt.vault.open_text(automation.secret_token, automations.secret_purpose(automation.public_id))
-
-
-def kept_token(rt: Runtime, automation: Automation) -> str | None:
-    """The secret token in clear for who changes other things. Conflict ``automation_secret_lost``: name a new one."""
-    if automation.secret_token == LOST:
-        raise Conflict("Its secret token is lost: set it again.", code="automation_secret_lost")
-    return find_token(rt, automation)
 
 
 async def reseal_secrets(rt: Runtime) -> int:

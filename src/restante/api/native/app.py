@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import restante
-from restante.api.native import errors, explain, retention, shapes, waiting, webhooks
+from restante.api.native import automations, errors, explain, retention, shapes, waiting, webhooks
 from restante.api.native.events import Events
 from restante.http import schemas
 from restante.http.dialects import Dialect
@@ -27,6 +27,9 @@ happens from now on; a client that comes back with `Last-Event-ID` misses nothin
 operator sets; a cursor from before it is refused with 410 `events_pruned`.
 
 **Webhooks.** The same events, posted to URLs of the account as Standard Webhooks has it, at least once.
+
+**Automations.** For each message that comes in and meets their conditions they call a URL in MailCare's form, or send
+the message on, and move it into the Trash, where that is asked for.
 
 **Retention.** How long the account's mail is kept, and how much of it."""
 
@@ -63,6 +66,7 @@ def build(live: Live) -> Dialect:
     )  # fmt: skip
     _add_webhooks(router)
     _add_retention(router)
+    _add_automations(router)
     return Dialect(
         name=NATIVE,
         router=router,
@@ -130,6 +134,36 @@ def _add_retention(router: IndexedRouter) -> None:
     router.add(
         "PUT", place + "/forecast", retention.set_forecast, tag=tag, body=retention.ForecastSwitch,
         answer=retention.ForecastItem, errors=told,
+    )  # fmt: skip
+
+
+def _add_automations(router: IndexedRouter) -> None:
+    place, tag = PREFIX + "/automations", "Automations"
+    absent = {**_REFUSED, 404: ("automation_not_found", errors.ProblemDetails)}
+    told = {**absent, **_WRONG, 400: ("invalid_json", errors.ProblemDetails)}
+    once = {409: ("idempotency_conflict", errors.ProblemDetails)}
+    router.add(
+        "GET", place, automations.list_automations, tag=tag, answer=automations.AutomationList, errors=_REFUSED,
+    )  # fmt: skip
+    router.add(
+        "POST", place, automations.create, tag=tag, body=automations.NewAutomationItem,
+        answer=automations.AutomationSecret, status=201, errors={**told, **once},
+    )  # fmt: skip
+    place += "/{id}"
+    router.add("GET", place, automations.get, tag=tag, answer=automations.AutomationItem, errors=absent)
+    router.add(
+        "PATCH", place, automations.change, tag=tag, body=automations.AutomationChange,
+        answer=automations.AutomationItem,
+        errors={**told, 409: ("automation_secret_lost", errors.ProblemDetails)},
+    )  # fmt: skip
+    router.add("DELETE", place, automations.remove, tag=tag, answer=automations.AutomationRemoved, errors=absent)
+    router.add(
+        "POST", place + "/rotate-secret", automations.rotate_secret, tag=tag, answer=automations.AutomationSecret,
+        errors={**absent, **once},
+    )  # fmt: skip
+    router.add(
+        "GET", place + "/runs", automations.list_runs, tag=tag, query=automations.RunQuery, answer=automations.RunList,
+        errors={**absent, **_WRONG},
     )  # fmt: skip
 
 

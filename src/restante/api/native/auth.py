@@ -5,7 +5,7 @@ The limit's headers are those of draft-ietf-httpapi-ratelimit-headers-10.
 
 from restante.core import access
 from restante.core.access import Principal
-from restante.errors import Unauthenticated
+from restante.errors import Forbidden, Unauthenticated
 from restante.http import clients
 from restante.http.calls import Call
 from restante.http.ownership import NATIVE
@@ -30,6 +30,14 @@ async def require(call: Call, scope: str) -> Principal:
         raise Refused(Problem(401, error.code, error.message, headers=_CHALLENGE)) from None
     _count(call, principal)
     access.require_scope(principal, scope)
+    return principal
+
+
+async def require_account(call: Call, scope: str) -> Principal:
+    """As ``require``, for what is the account's: a mailbox's token has no part in it (403 ``access_denied``)."""
+    principal = await require(call, scope)
+    if principal.mailbox_id is not None:
+        raise Forbidden("This needs a token of the account.", code="access_denied")
     return principal
 
 

@@ -101,6 +101,11 @@ def moment(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def optional_moment(value: datetime | None) -> str | None:
+    """As ``moment``, where there may be none."""
+    return None if value is None else moment(value)
+
+
 def event(item: Event) -> EventItem:
     """An event as it is shown."""
     return EventItem(int(item.number), item.type, item.version, moment(item.created_at), item.mailbox, item.body)

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from restante.core.access import Principal
 from restante.core.idempotency import Once
 from restante.core.webhook_calls import Attempt, Call, Chosen
 from restante.core.webhooks import MAX_DESCRIPTION, MAX_TYPES, NewWebhook, Webhook
-from restante.errors import Forbidden, Invalid, NotFound
+from restante.errors import Invalid, NotFound
 from restante.http import calls as http_calls
 from restante.http import idempotency, schemas
 from restante.http.answers import Reply
@@ -173,14 +172,14 @@ class CallDetails(msgspec.Struct):
 
 async def list_webhooks(call: http_calls.Call) -> Reply:
     """Show the account's webhooks."""
-    principal = await _require(call, READ)
+    principal = await auth.require_account(call, READ)
     found = await call.rt.db.read(webhooks.list_webhooks, principal.account_id)
     return shapes.answer(WebhookList([item(one) for one in found]))
 
 
 async def create(call: http_calls.Call) -> Reply:
     """Add a webhook; it is called about what happens from now on. The answer alone has its secret."""
-    principal = await _require(call, WRITE)
+    principal = await auth.require_account(call, WRITE)
     data = await schemas.read(call, MAX_BODY)
     wanted = schemas.parse(data, NewWebhookItem)
     new = NewWebhook(
@@ -196,13 +195,13 @@ async def create(call: http_calls.Call) -> Reply:
 
 async def get(call: http_calls.Call) -> Reply:
     """Show a webhook."""
-    principal = await _require(call, READ)
+    principal = await auth.require_account(call, READ)
     return shapes.answer(item(await call.rt.db.read(webhooks.get, principal.account_id, _id(call))))
 
 
 async def change(call: http_calls.Call) -> Reply:
     """Change a webhook. One that becomes active again is called about all that happened meanwhile and is kept."""
-    principal = await _require(call, WRITE)
+    principal = await auth.require_account(call, WRITE)
     wanted = await schemas.body(call, WebhookChange)
     found = await call.rt.db.read(webhooks.get, principal.account_id, _id(call))
     mailbox_id = found.mailbox_id
@@ -221,7 +220,7 @@ async def change(call: http_calls.Call) -> Reply:
 
 async def remove(call: http_calls.Call) -> Reply:
     """Remove a webhook with its calls."""
-    principal = await _require(call, WRITE)
+    principal = await auth.require_account(call, WRITE)
     public_id = _id(call)
     await call.rt.db.write(webhooks.remove, principal.account_id, public_id, call.rt.clock.now())
     return shapes.answer(Removed(str(public_id)))
@@ -229,7 +228,7 @@ async def remove(call: http_calls.Call) -> Reply:
 
 async def rotate_secret(call: http_calls.Call) -> Reply:
     """Make a new secret; for 24 hours calls are signed with the one before too."""
-    principal = await _require(call, WRITE)
+    principal = await auth.require_account(call, WRITE)
     public_id = _id(call)
     once = _once(call, principal, f"rotate/{public_id}", b"")
     changed, secret = await service.rotate_secret(call.rt, principal.account_id, public_id, once)
@@ -238,7 +237,7 @@ async def rotate_secret(call: http_calls.Call) -> Reply:
 
 async def ping(call: http_calls.Call) -> Reply:
     """Call the webhook once with an event `webhook.tested`."""
-    principal = await _require(call, WRITE)
+    principal = await auth.require_account(call, WRITE)
     public_id = _id(call)
     once = _once(call, principal, f"test/{public_id}", b"")
     number = await call.rt.db.write(webhook_calls.ping, principal.account_id, public_id, call.rt.clock.now(), once)
@@ -247,7 +246,7 @@ async def ping(call: http_calls.Call) -> Reply:
 
 async def redeliver(call: http_calls.Call) -> Reply:
     """Make calls again that are delivered or were given up."""
-    principal = await _require(call, WRITE)
+    principal = await auth.require_account(call, WRITE)
     public_id = _id(call)
     data = await schemas.read(call, MAX_BODY)
     chosen = _chosen(schemas.parse(data, Again))
@@ -259,7 +258,7 @@ async def redeliver(call: http_calls.Call) -> Reply:
 
 async def list_calls(call: http_calls.Call) -> Reply:
     """Show a webhook's calls; with `status=dead` those that were given up."""
-    principal = await _require(call, READ)
+    principal = await auth.require_account(call, READ)
     query = schemas.query(call, CallQuery)
     found = await call.rt.db.read(_read_calls, principal, _id(call), query)
     shown = [_call(one) for one in found]
@@ -269,7 +268,7 @@ async def list_calls(call: http_calls.Call) -> Reply:
 
 async def get_call(call: http_calls.Call) -> Reply:
     """Show one call with its attempts."""
-    principal = await _require(call, READ)
+    principal = await auth.require_account(call, READ)
     if not _NUMBER.fullmatch(call.params["call"]):
         raise NotFound("There is no such call.", code="call_not_found")
     number = EventNumber(int(call.params["call"]))
@@ -290,14 +289,6 @@ def _read_call(
     webhook = webhooks.get(conn, account_id, public_id)
     found = webhook_calls.get_call(conn, account_id, webhook.id, number)
     return found, webhook_calls.list_attempts(conn, account_id, webhook.id, number, ATTEMPTS)
-
-
-async def _require(call: http_calls.Call, scope: str) -> Principal:
-    """Webhooks are the account's: a mailbox's token has no part in them."""
-    principal = await auth.require(call, scope)
-    if principal.mailbox_id is not None:
-        raise Forbidden("Webhooks need a token of the account.", code="access_denied")
-    return principal
 
 
 def _id(call: http_calls.Call) -> UUID:
@@ -341,8 +332,8 @@ def item(webhook: Webhook) -> WebhookItem:
         status=webhook.status,
         cursor=int(webhook.event_number),
         failures=webhook.failures,
-        failing_since=_moment(webhook.failing_since),
-        retry_at=_moment(webhook.retry_at),
+        failing_since=shapes.optional_moment(webhook.failing_since),
+        retry_at=shapes.optional_moment(webhook.retry_at),
         created_at=shapes.moment(webhook.created_at),
         updated_at=shapes.moment(webhook.updated_at),
     )
@@ -355,15 +346,11 @@ def _call(found: Call) -> CallItem:
         status=found.status,
         attempts=found.attempts,
         created_at=shapes.moment(found.created_at),
-        next_attempt_at=_moment(found.next_attempt_at),
-        finished_at=_moment(found.finished_at),
+        next_attempt_at=shapes.optional_moment(found.next_attempt_at),
+        finished_at=shapes.optional_moment(found.finished_at),
     )
 
 
 def _attempt(found: Attempt) -> AttemptItem:
     at = shapes.moment(found.attempted_at)
     return AttemptItem(found.attempt, at, found.duration_ms, found.status, found.error, found.answer)
-
-
-def _moment(value: datetime | None) -> str | None:
-    return None if value is None else shapes.moment(value)

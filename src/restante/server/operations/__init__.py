@@ -7,6 +7,7 @@ is the operator (the socket belongs to the server's user).
 from restante.server.control import Operation
 from restante.server.operations import (
     accounts,
+    automations,
     domains,
     events,
     instance,
@@ -28,6 +29,12 @@ OPERATIONS: dict[str, Operation] = {
     "alias.add": mailboxes.alias_add,
     "alias.list": mailboxes.alias_list,
     "alias.remove": mailboxes.alias_remove,
+    "automation.add": automations.automation_add,
+    "automation.list": automations.automation_list,
+    "automation.remove": automations.automation_remove,
+    "automation.runs": automations.automation_runs_list,
+    "automation.test": automations.automation_test,
+    "automation.update": automations.automation_update,
     "backup.begin": instance.backup_begin,
     "backup.end": instance.backup_end,
     "domain.add": domains.domain_add,

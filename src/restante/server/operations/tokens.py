@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from restante.api.mailcare import auth as mailcare_auth
+from restante.api.native import automations as native_automations
 from restante.api.native import events as native_events
 from restante.api.native import retention as native_retention
 from restante.api.native import waiting as native_waiting
@@ -26,6 +27,8 @@ SCOPES = {
         native_webhooks.WRITE,
         native_retention.READ,
         native_retention.WRITE,
+        native_automations.READ,
+        native_automations.WRITE,
     ),
 }
 """What tokens of a dialect can be held to."""
