@@ -10,7 +10,7 @@ from restante.core import access, domains
 from restante.core.access import Principal
 from restante.core.retention import forecast, rules
 from restante.core.retention.rules import Limits, Rule, Scope
-from restante.errors import Forbidden, NotFound
+from restante.errors import NotFound
 from restante.http import calls, schemas
 from restante.http.answers import Reply
 from restante.schema.connections import ReadConn
@@ -95,7 +95,7 @@ class Retention(msgspec.Struct):
 
 async def show(call: calls.Call) -> Reply:
     """Show the rules of the account."""
-    principal = await _require(call, READ)
+    principal = await auth.require_account(call, READ)
     listed, is_enabled = await call.rt.db.read(_read, principal)
     days = call.rt.config.retention.trash_days
     return shapes.answer(Retention(days, [item(one) for one in listed], await _forecast(call, principal, is_enabled)))
@@ -103,7 +103,7 @@ async def show(call: calls.Call) -> Reply:
 
 async def set_rule(call: calls.Call) -> Reply:
     """Set the limits of a scope, in the place of those it had."""
-    principal = await _require(call, WRITE)
+    principal = await auth.require_account(call, WRITE)
     wanted = await schemas.body(call, NewRule)
     scope = await call.rt.db.read(_scope, principal, wanted.domain, wanted.mailbox, wanted.folder)
     limits = Limits(wanted.days, wanted.messages, wanted.bytes)
@@ -113,7 +113,7 @@ async def set_rule(call: calls.Call) -> Reply:
 
 async def remove_rule(call: calls.Call) -> Reply:
     """Take a rule away."""
-    principal = await _require(call, WRITE)
+    principal = await auth.require_account(call, WRITE)
     which = schemas.query(call, RuleQuery)
     scope = await call.rt.db.read(_scope, principal, which.domain, which.mailbox, which.folder)
     await call.rt.db.write(rules.remove_rule, principal.account_id, scope, call.rt.clock.now())
@@ -122,7 +122,7 @@ async def remove_rule(call: calls.Call) -> Reply:
 
 async def set_forecast(call: calls.Call) -> Reply:
     """Have the account's mail cleaned by forecast, or not."""
-    principal = await _require(call, WRITE)
+    principal = await auth.require_account(call, WRITE)
     wanted = await schemas.body(call, ForecastSwitch)
     await call.rt.db.write(forecast.set_forecast, principal.account_id, wanted.enabled, call.rt.clock.now())
     return shapes.answer(await _forecast(call, principal, wanted.enabled))
@@ -150,14 +150,6 @@ async def _forecast(call: calls.Call, principal: Principal, is_enabled: bool) ->
     if isinstance(found, Unknown):
         return ForecastItem(is_enabled, found.reason, None, None)
     return ForecastItem(is_enabled, None, found.growth_bytes, found.excess_bytes)
-
-
-async def _require(call: calls.Call, scope: str) -> Principal:
-    """Rules are the account's: a mailbox's token has no part in them."""
-    principal = await auth.require(call, scope)
-    if principal.mailbox_id is not None:
-        raise Forbidden("Retention needs a token of the account.", code="access_denied")
-    return principal
 
 
 def item(rule: Rule) -> RuleItem:
