@@ -186,6 +186,9 @@ class Http:
     )
     max_body_bytes: int = _setting(36 * MIB, "Largest request body.", least=KIB, most=1024 * MIB)
     max_connections: int = _setting(10_000, "Open connections at one time.", least=1, most=1_000_000)
+    max_connections_per_peer: int = _setting(
+        1000, "Open connections from one address (loopback and trusted proxies are exempt).", least=1, most=1_000_000
+    )
     keep_alive_seconds: int = _setting(65, "How long an idle connection stays open.", least=1, most=3600)
 
 

@@ -13,9 +13,10 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from restante.config import Http, ListenAddress
+from restante.http.clients import Clients
 from restante.net import certificates
 from restante.server import http_listener, listeners
-from restante.server.http_listener import HttpListener, serve_http
+from restante.server.http_listener import HttpListener, Peers, serve_http
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
@@ -30,9 +31,9 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def start(tls: ssl.SSLContext | None = None, app: ASGIApp = hello) -> HttpListener:
+async def start(tls: ssl.SSLContext | None = None, app: ASGIApp = hello, settings: Http | None = None) -> HttpListener:
     sock = listeners.open_listener(ListenAddress("127.0.0.1", 0), "--http")
-    return await serve_http(app, [sock], Http(), tls)
+    return await serve_http(app, [sock], settings or Http(), tls)
 
 
 @pytest.fixture
@@ -104,6 +105,77 @@ async def test_raw_characters_in_a_url_are_refused_with_the_reason(port: int, pa
 async def test_a_head_without_end(port: int, piece: bytes) -> None:
     answer = await exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\nX: ", *[piece] * 200)
     assert answer == b"" or b" 431 Request Header Fields Too Large\r\n" in answer
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start_of_it", "piece"),
+    [
+        (b"0\r\n", b"X-Trailer: " + b"a" * 4000 + b"\r\n"),
+        (b"0\r\nX-Trailer: ", b"a" * 4000),
+        (b"1;x=", b"a" * 4000),
+    ],
+    ids=["many trailers", "one endless trailer", "an endless chunk extension"],
+)
+async def test_framing_without_end(start_of_it: bytes, piece: bytes) -> None:
+    """Not only the body of a request is bounded (by its handler), but all that comes around it."""
+    closed: list[int] = []
+
+    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        closed.append(sum(len(value) for _, value in scope["headers"]))
+
+    listener = await start(app=counting)
+    answer = await exchange(listener.ports[0], CHUNKED + start_of_it, *[piece] * 500)
+    assert answer == b"" or b" 431 Request Header Fields Too Large\r\n" in answer
+    await listener.close()
+    assert closed
+    assert closed[0] < http_listener.MAX_HEAD_BYTES + 256 * 1024, "and what one look at the socket may bring"
+
+
+async def test_the_smallest_chunks_are_no_attack(port: int) -> None:
+    body = b"1\r\nx\r\n" * 20_000
+    last = b"0\r\nX-Sum: 1\r\n\r\nGET /next HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = await exchange(port, CHUNKED, body, last)
+    assert b"POST / 20000 http" in answer
+    assert answer.endswith(b"GET /next 0 http")
+
+
+def test_peers_are_counted_by_address_and_subscriber() -> None:
+    peers = Peers(Http(max_connections_per_peer=2, trusted_proxies=("192.0.2.0/24",)))
+    for address in ("198.51.100.1", "2001:db8::1"):
+        assert [peers.admit(address) for _ in range(3)] == [True, True, False]
+    assert not peers.admit("2001:db8::ffff"), "the same subscriber"
+    assert peers.admit("2001:db8:0:1::1")
+    assert peers.admit("198.51.100.2")
+    for exempt in ("127.0.0.1", "::1", "::ffff:127.0.0.1", "192.0.2.7", ""):
+        assert all(peers.admit(exempt) for _ in range(5))
+    peers.leave("198.51.100.1")
+    assert [peers.admit("198.51.100.1") for _ in range(2)] == [True, False]
+
+
+async def test_a_peer_with_too_many_connections_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Clients, "is_exempt", lambda *_: False)
+    listener = await start(settings=Http(max_connections_per_peer=2))
+    request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    held = [await asyncio.open_connection("127.0.0.1", listener.ports[0]) for _ in range(2)]
+    for _, writer in held:
+        writer.write(request[:10])
+        await writer.drain()
+    refused, other = await asyncio.open_connection("127.0.0.1", listener.ports[0])
+    answer = await asyncio.wait_for(refused.read(), 10)
+    assert answer.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"] == "RATE_LIMITED"
+    other.close()
+    for reader, writer in held:
+        writer.write(request[10:])
+        assert (await reader.read()).endswith(b"GET / 0 http")
+        writer.close()
+    assert (await exchange(listener.ports[0], request)).endswith(b"GET / 0 http"), "as they are gone"
+    await listener.close()
 
 
 async def test_a_head_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:

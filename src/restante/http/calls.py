@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from time import monotonic as now_seconds
 from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect
@@ -16,6 +17,9 @@ from restante.runtime import Runtime
 
 MAX_QUERY_FIELDS = 100
 BODY_SECONDS = 60.0  # the longest wait for a further piece of a body
+BODY_GRACE_SECONDS = 60.0  # then a body must have come at MIN_BODY_RATE on average
+MIN_BODY_RATE = 256  # bytes a second
+MAX_BODY_SECONDS = 3600.0
 SMALL_BODY_BYTES = 64 * 1024
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 TRANSPORT = "restante.transport"  # the extension of ASGI's scope in which our listener passes the connection on
@@ -78,9 +82,10 @@ class Call:
         return transport
 
     async def body(self, limit_bytes: int = SMALL_BODY_BYTES) -> bytes:
-        """The whole body. Refuses with 413 over ``limit_bytes`` and 408 when the client stalls."""
+        """The whole body. Refuses with 413 over ``limit_bytes`` and 408 when the client stalls or is too slow."""
         pieces: list[bytes] = []
         size = 0
+        started = now_seconds()
         while True:
             message = await self._piece()
             if message["type"] == "http.disconnect":
@@ -92,17 +97,21 @@ class Call:
             pieces.append(piece)
             if not message.get("more_body", False):
                 return b"".join(pieces)
+            spent = now_seconds() - started
+            if spent > MAX_BODY_SECONDS or (spent > BODY_GRACE_SECONDS and size < spent * MIN_BODY_RATE):
+                raise Refused(_too_slow())
 
     async def _piece(self) -> Message:
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 return await self.receive()
         except TimeoutError:
-            close = ((b"connection", b"close"),)
-            status = HTTPStatus.REQUEST_TIMEOUT
-            raise Refused(
-                Problem(status, "request_timeout", "The body did not arrive in time.", headers=close)
-            ) from None
+            raise Refused(_too_slow()) from None
+
+
+def _too_slow() -> Problem:
+    close = ((b"connection", b"close"),)
+    return Problem(HTTPStatus.REQUEST_TIMEOUT, "request_timeout", "The body did not arrive in time.", headers=close)
 
 
 def query_fields(raw: bytes) -> dict[str, str]:

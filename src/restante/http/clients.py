@@ -54,6 +54,11 @@ class Clients:
                 break
         return client
 
+    def is_exempt(self, peer: str) -> bool:
+        """Whether a peer speaks for many: a trusted proxy, or (perhaps one too) this machine itself."""
+        found = _address(peer)
+        return found is None or found.is_loopback or self._is_trusted(peer)
+
     def _is_trusted(self, text: str) -> bool:
         found = _address(text)
         return found is not None and any(found in network for network in self._trusted)

@@ -1,11 +1,12 @@
 """uvicorn inside our own event loop: HTTP/1.1 on sockets that are open already, with the bounds it lacks.
 
-Its httptools protocol reads a request's head without limit of size or time; ``BoundedProtocol`` adds both. Signals,
-logging and lifespan stay ours.
+Its httptools protocol reads a request's head and the framing of its body without limit, and takes any number of
+connections of one peer; ``BoundedProtocol`` adds bounds. Signals, logging and lifespan stay ours.
 """
 
 import asyncio
 import contextlib
+import functools
 import re
 import socket
 import ssl
@@ -20,35 +21,92 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from restante.config import Http
 from restante.errors import Unavailable
 from restante.http.calls import TRANSPORT
+from restante.http.clients import Clients, limit_key
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_SECONDS = 30.0  # from the first byte of a request (or the connection) to the end of its head
+FRAMING_PER_BYTE = 16  # bytes of chunk framing for a byte of a body: one in a chunk of its own needs 6
 SHUTDOWN_SECONDS = 10
 BACKLOG = 1024
 _RAW_PATH = re.compile(rb"[A-Z]+ /[!-~]*[\x80-\xff]")
 
 
+_REFUSALS = {
+    400: (b"BAD_REQUEST", b"Bad Request"),
+    429: (b"RATE_LIMITED", b"Too Many Requests"),
+    431: (b"BAD_REQUEST", b"Request Header Fields Too Large"),
+}
+
+
+class Peers:
+    """How many connections each peer has: an IPv4 address, or the /64 of an IPv6 one."""
+
+    def __init__(self, settings: Http) -> None:
+        self._most = settings.max_connections_per_peer
+        self._clients = Clients(settings.trusted_proxies)
+        self._open: dict[str, int] = {}
+
+    def admit(self, address: str) -> bool:
+        """Count a connection in; False: the peer has too many. This machine and trusted proxies may have any number."""
+        key = limit_key(address)
+        count = self._open.get(key, 0)
+        if count >= self._most and not self._clients.is_exempt(address):
+            return False
+        self._open[key] = count + 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """Count one out that was let in."""
+        key = limit_key(address)
+        self._open[key] -= 1
+        if not self._open[key]:
+            del self._open[key]
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Answers a head that is too large with 431, one that is not HTTP with 400, and closes."""
 
+    _is_admitted = False
+    _framing_bytes = 0  # of the request under way: what came behind its head and was not its body
+    _body_bytes = 0
     _head_bytes = 0
     _is_in_head = False
     _head_timer: TimerHandle | None = None
     _received = b""  # what came last
 
+    def __init__(self, *args: Any, peers: Peers, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._peers = peers
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._extensions: dict[str, Any] = {TRANSPORT: transport}
-        self._await_head()
+        self._is_admitted = self._peers.admit(self._address())
+        if self._is_admitted:
+            self._await_head()
+        else:
+            self._refuse(429, "There are too many connections from your address.")
+
+    def _address(self) -> str:
+        return self.client[0] if self.client else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._is_admitted:
+            self._peers.leave(self._address())
         self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
         self._received = data
+        was_in_body = not self._is_in_head and not self._is_idle()
+        self._framing_bytes += len(data) if was_in_body else 0
         super().data_received(data)
         if self.transport.is_closing():
+            return
+        if self._framing_bytes > MAX_HEAD_BYTES + FRAMING_PER_BYTE * self._body_bytes:
+            self._refuse(431, "The body's framing is too large.")
             return
         if self._is_in_head:
             self._head_bytes += len(data)
@@ -61,8 +119,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._is_in_head = True
+        self._framing_bytes = self._body_bytes = 0
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        self._framing_bytes -= len(body)
+        super().on_body(body)
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
@@ -101,8 +165,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, message: str) -> None:
         text = message.encode("ascii")  # the members of every dialect: which one is meant is not known yet
-        body = b'{"success":false,"error":"BAD_REQUEST","message":"%b","detail":"%b"}' % (text, text)
-        reason = {400: b"Bad Request", 431: b"Request Header Fields Too Large"}[status]
+        code, reason = _REFUSALS[status]
+        body = b'{"success":false,"error":"%b","message":"%b","detail":"%b"}' % (code, text, text)
         head = (
             b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
             b"x-content-type-options: nosniff\r\nconnection: close\r\n\r\n"
@@ -157,7 +221,7 @@ async def serve_http(
     options: dict[str, Any] = {} if tls is None else {"ssl_context_factory": lambda *_: tls}
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=functools.partial(BoundedProtocol, peers=Peers(settings)),  # type: ignore[arg-type]  # it is only called
         loop="none",
         ws="none",
         lifespan="off",
