@@ -147,6 +147,7 @@ def require_domain(conn: ReadConn, principal: Principal, name: str, permission: 
     raise _denied()
 
 
+@single
 def require_sender(conn: ReadConn, principal: Principal, address: str) -> Sender:
     """The sender that an address is, if the principal may send as it.
 

@@ -12,7 +12,7 @@ from restante.errors import NotFound
 from restante.ids import AccountId, ContentId
 from restante.schema import tables
 from restante.schema.arrays import Rows
-from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.connections import ReadConn, WriteConn, single
 from restante.schema.prepared import Prepared
 
 _c = tables.contents.c
@@ -89,6 +89,7 @@ def row(account_id: int, content: NewContent, uses: int, created_at: int) -> dic
     }
 
 
+@single
 def get(conn: ReadConn, account_id: AccountId, content_id: ContentId) -> StoredContent:
     """One content. Raises NotFound(code="content_not_found")."""
     row = _GET.row(conn, {"account": account_id, "content": content_id})

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, func, select
 
 from restante.schema import tables
-from restante.schema.connections import ReadConn, WriteConn, scanning
+from restante.schema.connections import ReadConn, WriteConn, scanning, single
 
 COUNTED_MAX = 100_000
 
@@ -16,6 +16,7 @@ def forget_done(conn: WriteConn, up_to: int) -> int:
 
 
 @scanning
+@single
 def count_queued(conn: ReadConn) -> int:
     """How many rows wait in the queue, ``COUNTED_MAX`` at most (SQLite keeps those of the last seconds too)."""
     some = select(_q.id).limit(COUNTED_MAX).subquery()

@@ -19,7 +19,7 @@ from restante.errors import Conflict, Invalid, LimitExceeded, NotFound
 from restante.ids import AccountId, DomainId, MailboxId
 from restante.mail import address as addresses
 from restante.schema import tables
-from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.connections import ReadConn, WriteConn, single
 from restante.schema.prepared import Prepared
 
 MAX_NAME_CHARS = 255
@@ -192,6 +192,7 @@ def find_exact(conn: ReadConn, address: str) -> Mailbox | None:
     return found[0] if found and found[0].address == addresses.normalise(address) else None
 
 
+@single
 def find_login(conn: ReadConn, address: str) -> Login | None:
     """The mailbox of exactly that address with what its password is checked against (an alias is no login)."""
     try:

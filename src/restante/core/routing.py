@@ -12,7 +12,7 @@ from restante.errors import Forbidden, NotFound, QuotaExceeded, RestanteError, U
 from restante.ids import AccountId, DomainId, MailboxId, SubmissionId
 from restante.mail import address as addresses
 from restante.schema import tables
-from restante.schema.connections import ReadConn
+from restante.schema.connections import ReadConn, single
 from restante.schema.prepared import Prepared, Row
 
 POSTMASTER = "postmaster"
@@ -80,6 +80,7 @@ _OPERATOR = Prepared(
 )
 
 
+@single
 def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, ...]:
     """The mailboxes for one envelope recipient: its own, an alias's (one or several), without ``+tag``, the catch-all.
 
@@ -134,6 +135,7 @@ def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, .
     return tuple(routes)
 
 
+@single
 def postmaster(conn: ReadConn, address: str) -> tuple[Route, ...]:
     """Who takes mail for a postmaster that nobody made a mailbox for: the operator. Error: NotFound.
 

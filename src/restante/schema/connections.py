@@ -19,7 +19,10 @@ def scanning(fn: F) -> F:
 
 
 def single(fn: F) -> F:
-    """Mark a reading function that runs one statement: an engine may leave out the transaction around it."""
+    """Mark a reading function whose statements, mostly one, need not see the same moment.
+
+    An engine may leave out the transaction around it.
+    """
     fn.__dict__["is_single"] = True
     return fn
 

@@ -27,8 +27,10 @@ DEFAULTS = {  # what the address of the settings may say otherwise; a partner th
     "tcp_user_timeout": "20000",
 }
 EVERY = ("SET client_encoding = 'UTF8'", "SET jit = off", "SET timezone = 'UTC'")
+KEEP_PLANS = "SET plan_cache_mode = force_generic_plan"  # quick statements go by an index whatever the values are
 WRITING = (
     *EVERY,
+    KEEP_PLANS,
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'",
     "SET lock_timeout = '5s'",
     "SET statement_timeout = '30s'",

@@ -1,7 +1,8 @@
 """The reading half on PostgreSQL: read-only transactions on connections of their own, off the event loop.
 
 A thread takes whatever is queued, as the writer does, and runs it in one transaction: a journey to the server for BEGIN
-and one wake-up of the event loop are shared by all that came at the same time; ROLLBACK follows the answers.
+and one wake-up of the event loop are shared by all that came at the same time; ROLLBACK follows the answers. Those that
+are ``single`` come first and need neither.
 """
 
 import asyncio
@@ -116,7 +117,7 @@ class _Reader:
                 self._waiting.put(None)  # to be found again after this group
                 break
             calls.append(call)
-        return calls
+        return sorted(calls, key=lambda call: not is_single(call.fn))
 
     def _run(self, calls: list[_Call]) -> list[tuple[Any, BaseException | None]]:
         outcomes: list[tuple[Any, BaseException | None]] = []
@@ -135,15 +136,18 @@ class _Reader:
         return outcomes
 
     def _transaction(self, calls: list[_Call], outcomes: list[tuple[Any, BaseException | None]]) -> None:
-        """Run ``calls`` in one transaction, up to the first whose error ends it. Raises _Broken, Unavailable."""
+        """Run ``calls``, from the first that needs one in a transaction, up to one whose error ends that.
+
+        Raises _Broken, Unavailable.
+        """
         self._end()
         conn = self._conn = self._conn or self._connect()
         raw = connection.raw_of(conn)
         try:
-            if len(calls) > 1 or not is_single(calls[0].fn):
-                raw.execute("BEGIN")
-                self._is_open = True
             for call in calls:
+                if not self._is_open and not is_single(call.fn):
+                    raw.execute("BEGIN")
+                    self._is_open = True
                 outcome = _one(conn, call)
                 outcomes.append(outcome)
                 if raw.pgconn.transaction_status == connection.FAILED:
