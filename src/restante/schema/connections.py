@@ -53,14 +53,15 @@ def is_concurrent(fn: Callable[..., Any]) -> bool:
     return bool(getattr(fn, "is_concurrent", False))
 
 
-Together = Callable[[WriteConn, Sequence[tuple[Any, ...]]], list[Any]]
+Together = Callable[[Any, Sequence[tuple[Any, ...]]], list[Any]]
 
 
 def together(many: Together) -> Callable[[F], F]:
-    """Mark a ``concurrent`` function of which an engine may run several calls as one: ``many(conn, arguments)``.
+    """Mark a ``concurrent`` or ``single`` function of which an engine may run several calls as one.
 
-    It takes the positional arguments of each call and returns the value of each. Where it raises, nothing of it
-    counts: each call then runs by itself.
+    ``many(conn, arguments)`` takes the positional arguments of each call and returns the value of each; a reading one
+    returns an error in its place where a call would raise it. Where it raises, nothing of it counts: each call then
+    runs by itself.
     """
 
     def mark(fn: F) -> F:

@@ -6,6 +6,8 @@ are ``single`` come first and need neither.
 """
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import queue
 import threading
@@ -14,9 +16,10 @@ from typing import Any, NamedTuple
 
 import psycopg
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from restante.errors import RestanteError, Unavailable
-from restante.schema.connections import is_scanning, is_single
+from restante.schema.connections import find_together, is_scanning, is_single
 from restante.storage.database import Timed
 from restante.storage.postgres import connection
 
@@ -117,7 +120,7 @@ class _Reader:
                 self._waiting.put(None)  # to be found again after this group
                 break
             calls.append(call)
-        return sorted(calls, key=lambda call: not is_single(call.fn))
+        return sorted(calls, key=_kind)
 
     def _run(self, calls: list[_Call]) -> list[tuple[Any, BaseException | None]]:
         outcomes: list[tuple[Any, BaseException | None]] = []
@@ -144,12 +147,12 @@ class _Reader:
         conn = self._conn = self._conn or self._connect()
         raw = connection.raw_of(conn)
         try:
-            for call in calls:
-                if not self._is_open and not is_single(call.fn):
+            for _, alike in itertools.groupby(calls, key=_kind):
+                together = list(alike)
+                if not self._is_open and not is_single(together[0].fn):
                     raw.execute("BEGIN")
                     self._is_open = True
-                outcome = _one(conn, call)
-                outcomes.append(outcome)
+                outcomes += _several(conn, together)
                 if raw.pgconn.transaction_status == connection.FAILED:
                     break
         except Exception as error:
@@ -171,6 +174,22 @@ class _Reader:
         self._is_open = False
         if conn is not None:
             connection.close(conn)
+
+
+def _kind(call: _Call) -> tuple[bool, int]:
+    """By what calls are sorted: those that need no transaction first, and together what may run as one."""
+    is_alone = find_together(call.fn) is None or bool(call.kwargs)
+    return not is_single(call.fn), id(call if is_alone else call.fn)
+
+
+def _several(conn: Connection, calls: list[_Call]) -> list[tuple[Any, BaseException | None]]:
+    """Calls of one kind: one, or such as may run together."""
+    many = find_together(calls[0].fn)
+    if many is not None and len(calls) > 1:
+        with contextlib.suppress(SQLAlchemyError, psycopg.Error), Timed("read", calls[0].fn):
+            values = many(conn, [call.args for call in calls])
+            return [(None, value) if isinstance(value, RestanteError) else (value, None) for value in values]
+    return [_one(conn, call) for call in calls]
 
 
 def _one(conn: Connection, call: _Call) -> tuple[Any, BaseException | None]:
