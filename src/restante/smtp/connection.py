@@ -168,8 +168,10 @@ class Connection(asyncio.Protocol):
             self._hang_up(UNEXPECTED)
         finally:
             self._running = False
+        if self._busy:
+            return  # what is answered before goes out with this one's answer, in one segment (RFC 2920 §3.2)
         self._flush()
-        if self._busy or self._write_paused or self._closed_at is not None:
+        if self._write_paused or self._closed_at is not None:
             return
         if self._position >= len(self._buffer):
             self._buffer, self._position = b"", 0
