@@ -67,6 +67,11 @@ class World:
         assert many is not None
         many(self.conn, [(self.call(),)] * 3)
 
+    def resolve_together(self) -> None:
+        many = find_together(routing.resolve)
+        assert many is not None
+        assert len(many(self.conn, [("bob+tag@example.test", 1), ("bob@example.test",)])) == 2
+
     def plans(self, work: Callable[["World"], object]) -> list[tuple[str, Any]]:
         """What ``work`` sends, with the plan that a full database would give it."""
         Noted.seen.clear()
@@ -89,6 +94,7 @@ class World:
 HOT: dict[str, Callable[[World], object]] = {
     "delivery": lambda w: w.deliver(),
     "deliveries": lambda w: w.deliver_together(),
+    "routes": lambda w: w.resolve_together(),
     "route": lambda w: routing.resolve(w.conn, "bob+tag@example.test"),
     "login": lambda w: mailboxes.find_login(w.conn, "bob@example.test"),
     "mailbox by address": lambda w: mailboxes.targets(w.conn, "bob@example.test"),
