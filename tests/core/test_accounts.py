@@ -5,7 +5,7 @@ from datetime import datetime
 import pytest
 
 from restante.core import accounts, events
-from restante.errors import Conflict, Invalid
+from restante.errors import Conflict, Invalid, NotFound
 from restante.ids import AccountId, EventNumber
 from restante.schema.connections import WriteConn
 
@@ -25,6 +25,9 @@ def test_create_find_list(conn: WriteConn, now: datetime) -> None:
     )
     assert accounts.find(conn, "Red") == made == accounts.get(conn, made.id)
     assert accounts.find(conn, "Blue") is None
+    assert accounts.get_public_id(conn, made.id) == made.public_id
+    with pytest.raises(NotFound):
+        accounts.get_public_id(conn, AccountId(9_999))
     blue = accounts.create(conn, "Blue", now)
     assert accounts.list_accounts(conn) == [made, blue]
 

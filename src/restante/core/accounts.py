@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import RowMapping, insert, select, update
+from sqlalchemy import RowMapping, bindparam, insert, select, update
 
 from restante import clock, ids
 from restante.core import events
@@ -13,12 +13,16 @@ from restante.errors import Conflict, Invalid, NotFound
 from restante.ids import AccountId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.prepared import Prepared
 
 MAX_NAME_CHARS = 200
 
 Status = Literal["active", "suspended"]
 
 _IS_THERE = tables.accounts.c.status != "removed"
+_PUBLIC_ID = Prepared(
+    select(tables.accounts.c.public_id).where(tables.accounts.c.id == bindparam("account"), _IS_THERE)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,14 @@ def list_accounts(conn: ReadConn) -> list[Account]:
 def get(conn: ReadConn, account_id: AccountId) -> Account:
     """The account; NotFound ``account_not_found``."""
     return _account(_row(conn, account_id))
+
+
+def get_public_id(conn: ReadConn, account_id: AccountId) -> UUID:
+    """The account's public id; NotFound ``account_not_found``."""
+    row = _PUBLIC_ID.row(conn, {"account": account_id})
+    if row is None:
+        raise NotFound("There is no such account.", code="account_not_found")
+    return UUID(row[0])
 
 
 def find(conn: ReadConn, name: str) -> Account | None:

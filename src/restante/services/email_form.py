@@ -93,8 +93,9 @@ def moment(when: datetime) -> str:
     Rounded up: so a client that asks for what came ``since`` the time shown does not get the same message again, and
     one that asks with the second in which it began misses nothing.
     """
-    whole = when.replace(microsecond=0)
-    return (whole if whole == when else whole + timedelta(seconds=1)).isoformat()
+    if when.microsecond:
+        when += timedelta(microseconds=1_000_000 - when.microsecond)
+    return when.isoformat(timespec="seconds")
 
 
 def human_size(size_bytes: int) -> str:

@@ -1,6 +1,7 @@
 """The emails of a team: fields and their order, lists and their filters, forms, what is done with them."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -13,6 +14,8 @@ from restante.core.messages import Flag
 from restante.http.front import Front
 from restante.mail import message as mail
 from restante.runtime import Runtime
+from restante.server import asgi
+from restante.server.metrics import Metrics
 from restante.services import email_form
 from tests.api.mail_api.sample import Tenant, rich_letter
 from tests.api.mailcare.client import Caller, receive
@@ -115,13 +118,20 @@ async def test_limits_are_capped(team: Caller) -> None:
     assert (await team.get("/emails?limit=100000")).json()["meta"]["per_page"] == 1000
 
 
-async def test_links_lead_where_the_operator_says(rt: Runtime, team: Caller) -> None:
+async def test_links_lead_where_the_client_came_from(team: Caller) -> None:
     for host in ("evil.example/x", "a b", "", "x" * 300, 'a"b'):
         meta = (await team.get("/emails", headers={"host": host})).json()["meta"]
         assert meta["path"] == f"http://127.0.0.1:8025{team.base}/emails"
-    assert (
-        (await team.get("/emails/", headers={"host": "[::1]:80"})).json()["meta"]["path"].startswith("http://[::1]:80/")
-    )
+    page = (await team.get("/emails/", headers={"host": "[::1]:80"})).json()
+    assert page["meta"]["path"] == f"http://[::1]:80{team.base}/emails"
+
+
+async def test_links_lead_where_the_operator_says(rt: Runtime, team: Caller) -> None:
+    config = replace(rt.config, http=replace(rt.config.http, public_url="https://mail.example.com/x/"))
+    named = replace(rt, config=config)
+    elsewhere = replace(team, app=asgi.build(named, Metrics(named)))
+    page = (await elsewhere.get("/emails", headers={"host": "other.example"})).json()
+    assert page["links"]["first"] == f"https://mail.example.com/x{team.base}/emails?page=1"
 
 
 # --- filters

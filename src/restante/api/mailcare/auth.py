@@ -96,7 +96,7 @@ def find_holder(conn: ReadConn, plain: str, now: datetime) -> tuple[Principal, T
     principal, token = access.authenticate_token(conn, MAILCARE, plain, now)
     if principal.kind != "account":
         raise Unauthenticated("The token is not known.", code="invalid_token")
-    return principal, token, accounts.get(conn, principal.account_id).public_id
+    return principal, token, accounts.get_public_id(conn, principal.account_id)
 
 
 async def _require_member(call: Call, principal: Principal) -> None:
