@@ -210,6 +210,18 @@ async def test_guessing_passwords_is_bounded(ann: Caller) -> None:
     assert int(reply.headers["x-ratelimit-reset"]) > 0
 
 
+async def test_pages_of_other_sites_are_refused(rt: Runtime, ann: Caller) -> None:
+    """A browser sends the password that it remembers with whatever form another site has it send."""
+    await receive(rt, "ann@red.example")
+    place = f"/emails/{(await ann.newest())['id']}"
+    for origin in ("https://evil.example", "null", "", "http://mail.example.test.evil.example", "http://[", "\xff"):
+        for method, path in (("POST", place + "/favorites"), ("POST", "/automations"), ("DELETE", place)):
+            reply = await ann.call(method, path, headers={"origin": origin, "host": "mail.example.test"})
+            assert_refused(reply, 403)
+    own = {"origin": "https://mail.example.test", "host": "mail.example.test"}
+    assert (await ann.call("POST", place + "/favorites", headers=own)).status == 200
+
+
 async def test_passwords_of_other_charsets(rt: Runtime, ann: Caller) -> None:
     encoded = base64.b64encode("ann@red.example:pässword".encode("latin-1")).decode()
     assert_refused(
@@ -237,6 +249,11 @@ def test_every_error_has_its_words(kind: type[errors.RestanteError]) -> None:
     assert body["message"] == REFUSED.get(problem.status, {"message": "what happened"})["message"]
     assert list(body) == (["message", "errors"] if problem.status == 422 else ["message"])
     assert (b"retry-after", b"7") in answer.headers or not issubclass(kind, errors.RateLimited)
+
+
+def test_an_email_that_goes_while_it_is_read() -> None:
+    problem = mailcare_errors.explain(errors.NotFound("no such message", code="message_not_found"))
+    assert (problem.status, problem.message) == (404, "No query results for model [App\\Email].")
 
 
 async def test_refusals_of_the_framework_have_its_shape(either: Caller) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from restante.api.mailcare import emails
 from restante.clock import ManualClock
 from restante.core import folders, messages
 from restante.core.messages import Flag
@@ -384,6 +385,18 @@ async def test_attachments(rt: Runtime, either: Caller) -> None:
     await receive(rt, ANN, raw=rich_letter())
     other = await either.newest()
     assert (await either.get(f"/emails/{other['id']}/attachments/{email['attachments'][0]['id']}")).status == 404
+
+
+async def test_large_ones_are_the_same(rt: Runtime, team: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long is done in a thread."""
+    await receive(rt, ANN, raw=rich_letter())
+    place = f"/emails/{(await team.newest())['id']}"
+    before = [await team.get("/emails"), await team.get(place, headers={"accept": "text/html"})]
+    monkeypatch.setattr(emails, "OFF_LOOP_BYTES", 0)
+    monkeypatch.setattr(emails, "OFF_LOOP_EMAILS", 0)
+    after = [await team.get("/emails"), await team.get(place, headers={"accept": "text/html"})]
+    assert [reply.body for reply in after] == [reply.body for reply in before]
+    assert {reply.status for reply in after} == {200}
 
 
 async def test_favorites(rt: Runtime, either: Caller) -> None:

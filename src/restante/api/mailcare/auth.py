@@ -86,6 +86,7 @@ async def _member(call: Call) -> Caller:
         raise _wrong_credentials() from None
     except RateLimited as error:
         raise _too_many(call, error.retry_after_seconds) from None
+    _require_own_pages(call)
     _count(call, f"member/{principal.mailbox_id}", call.rt.config.limits.mailcare.member_requests_per_minute)
     await _require_member(call, principal)
     return Caller(principal.account_id, False)
@@ -106,6 +107,16 @@ async def _require_member(call: Call, principal: Principal) -> None:
     account = await call.rt.db.read(accounts.get, principal.account_id)
     if account.name not in members:
         raise Forbidden("Mailbox users of this account are no members of its team.", code="access_denied")
+
+
+def _require_own_pages(call: Call) -> None:
+    """Refuse what another site's page sends: a browser adds the password that it remembers by itself.
+
+    Such a request names its page's origin, unless it only reads (Fetch §3.2); programs name none.
+    """
+    origin = call.header(b"origin")
+    if origin is not None and origin.partition("://")[2] != call.origin().partition("://")[2].partition("/")[0]:
+        raise Forbidden("The request comes from another site's page.", code="foreign_origin")
 
 
 def _basic(header: str) -> tuple[str, str] | None:
