@@ -15,6 +15,7 @@ from typing import Any, Self
 
 FREE_PORTS = ("--http", "127.0.0.1:0", "--smtp", "127.0.0.1:0", "--submission", "127.0.0.1:0")
 START_SECONDS = 60.0
+REST_SECONDS = 1.0
 
 
 class NotReady(Exception):
@@ -88,6 +89,17 @@ class Server:
                 name = process_name(pid)
                 found[name] = found.get(name, 0.0) + (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
         return found
+
+    def await_rest(self, seconds: float = 120.0) -> None:
+        """Wait until the work that a start brings is done: until all its processes hardly use any CPU."""
+        end = time.monotonic() + seconds
+        used = sum(self.cpu_seconds().values())
+        while time.monotonic() < end:
+            time.sleep(REST_SECONDS)
+            before, used = used, sum(self.cpu_seconds().values())
+            if used - before < REST_SECONDS / 20:
+                return
+        raise TimeoutError("the server does not come to rest")
 
     def kill_group(self) -> None:
         """SIGKILL for every process at once, as near to a crash of the machine as signals come."""

@@ -13,6 +13,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from restante.config import Http, ListenAddress
+from restante.http.calls import TRANSPORT
 from restante.http.clients import Clients
 from restante.net import certificates
 from restante.server import http_listener, listeners
@@ -55,6 +56,46 @@ async def exchange(port: int, *pieces: bytes, tls: ssl.SSLContext | None = None)
         return b""
     finally:
         writer.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "wanted"),
+    [
+        (b"GET /a HTTP/1.1\r\nconnection: close\r\n\r\n", [b"GET /a 0 http"]),
+        (b"HEAD /a HTTP/1.1\r\nconnection: close\r\n\r\n", [b"\r\n\r\n"]),
+        (
+            b"POST /a HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi",
+            [b" 100 Continue\r\n\r\n", b"POST /a 2 http"],
+        ),
+        (
+            b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\nconnection: close\r\n\r\n",
+            [b"GET /a 0 http", b"GET /b 0 http"],
+        ),
+    ],
+)
+async def test_head_and_body_are_one_write(request_: bytes, wanted: list[bytes]) -> None:
+    written: list[bytes] = []
+
+    async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+        transport = scope["extensions"][TRANSPORT]
+        write = transport.write
+
+        def note(data: bytes) -> None:
+            written.append(bytes(data))
+            write(data)
+
+        if not written:
+            transport.write = note
+        await hello(scope, receive, send)
+
+    listener = await start(app=noted)
+    answer = await exchange(listener.ports[0], request_)
+    await listener.close()
+    assert answer == b"".join(written)
+    assert len(written) == len(wanted)
+    for piece, end in zip(written, wanted, strict=True):
+        assert piece.startswith(b"HTTP/1.1 ")
+        assert piece.endswith(end)
 
 
 async def test_a_request(port: int) -> None:

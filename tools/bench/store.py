@@ -57,6 +57,7 @@ def open_store(options: Options) -> Path:
     data_dir = base / f"{options.messages}-{_version()}"
     if (data_dir / "complete").exists():
         indexer.catch_up(data_dir)
+        _read_once(data_dir)
         return data_dir
     shutil.rmtree(data_dir, ignore_errors=True)
     base.mkdir(parents=True, exist_ok=True)
@@ -71,6 +72,14 @@ def open_store(options: Options) -> Path:
     say(f"indexed and merged after {time.monotonic() - started:.0f} s more, {count:,} messages")
     (data_dir / "complete").write_text(token, "ascii")
     return data_dir
+
+
+def _read_once(data_dir: Path) -> None:
+    """Bring the files into memory, where they are when the store was made a moment ago."""
+    for name in (indexer.MAIN, indexer.INDEX):
+        with (data_dir / name).open("rb", buffering=0) as file:
+            while file.read(1 << 20):
+                pass
 
 
 def token(data_dir: Path) -> str:

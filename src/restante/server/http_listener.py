@@ -63,6 +63,46 @@ class Peers:
             del self._open[key]
 
 
+class _Joined:
+    """The transport of one answer: the head waits for what follows it, so that both are one packet and one call."""
+
+    __slots__ = ("_cycle", "_done", "_head", "_transport")
+
+    def __init__(self, cycle: Any, transport: asyncio.Transport) -> None:
+        self._cycle, self._transport = cycle, transport
+        self._head: bytes | None = None  # None: there is none yet; empty: it is out
+        self._done: Callable[[], None] = cycle.on_response
+        cycle.transport, cycle.on_response = self, self.complete
+
+    def write(self, data: bytes) -> None:
+        """Send a piece; uvicorn writes the head in one piece, and before it perhaps 100 (Continue)."""
+        if self._head is None and self._cycle.response_started:
+            self._head = data
+            return
+        if self._head:
+            data, self._head = self._head + data, b""
+        self._transport.write(data)
+
+    def complete(self) -> None:
+        """The answer is whole; one without a body still has its head here."""
+        self._flush()
+        self._done()
+
+    def close(self) -> None:
+        """Close the connection when all is sent."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether the connection is closed or will be."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Answers a head that is too large with 431, one that is not HTTP with 400, and closes."""
 
@@ -133,6 +173,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._stop_timer()
         super().on_headers_complete()
+        _Joined(self.cycle, self.transport)
 
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.get_write_buffer_size():

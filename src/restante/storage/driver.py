@@ -189,7 +189,8 @@ class Cursor:
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         try:
-            return list(self._cursor.fetchall())
+            rows: list[tuple[Any, ...]] = self._cursor.fetchall()
+            return rows
         except apsw.Error as error:
             _raise(error)
 
