@@ -640,13 +640,13 @@ correspondents = Table(  # the addresses that arrivals come from and go to; they
     Column("account_id", BigInteger, primary_key=True),
     Column("role", Text, primary_key=True),  # inbox | sender
     Column("id", BigInteger, primary_key=True),  # 1, 2 ... of each role
-    Column("hash", BigInteger, nullable=False),  # of the address
+    Column("hash", BigInteger, nullable=False),  # of the role and the address
     Column("address", Text, nullable=False),  # folded
     Column("name", Text, nullable=False),  # in the newest mail; "": none
     Column("arrivals", BigInteger, nullable=False),  # that are listed
     Column("created_at", BigInteger, nullable=False),  # when the first mail came
     Column("updated_at", BigInteger, nullable=False),  # when the newest did
-    Index(None, "account_id", "role", "hash"),
+    Index(None, "account_id", "hash"),
     sqlite_with_rowid=False,
 )
 

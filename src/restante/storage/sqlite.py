@@ -290,7 +290,16 @@ class GroupCommit:
         self._conn.close()
 
 
-_GROWING = ("contents", "events", "messages")
+_GROWING = (
+    "arrival_postings",
+    "arrival_subjects",
+    "arrival_words",
+    "arrivals",
+    "contents",
+    "correspondents",
+    "events",
+    "messages",
+)
 _ROWS = 1_000_000
 
 

@@ -100,6 +100,11 @@ def _pair(row: Row) -> tuple[Any, Any]:
     return row[0], row[1]
 
 
+def correspondent_hash(role: str, address: str) -> int:
+    """The number to find a correspondent by."""
+    return hash_of(f"{role} {address}")
+
+
 class Seen(NamedTuple):
     """An address in one mail that came: its name there, and when that was (microseconds)."""
 
@@ -110,8 +115,8 @@ class Seen(NamedTuple):
 
 
 _FIND_CORRESPONDENTS = PreparedByIds(
-    select(_c.address, _c.id, _c.name, _c.created_at, _c.updated_at).where(
-        _c.account_id == bindparam("account"), _c.role == bindparam("role")
+    select(_c.role, _c.address, _c.id, _c.name, _c.created_at, _c.updated_at).where(
+        _c.account_id == bindparam("account")
     ),
     _c.hash,
 )
@@ -144,7 +149,9 @@ def meet(conn: WriteConn, account_id: int, seen: Iterable[Seen]) -> tuple[dict[t
             one.address: one for one in sorted([one for one in every if one.role == role], key=lambda one: -one.at)
         }
         key = {"account": account_id, "role": role}
-        found = {row[0]: row[1:] for row in _FIND_CORRESPONDENTS.rows(conn, key, [hash_of(text) for text in mine])}
+        hashes = [correspondent_hash(role, address) for address in mine]
+        rows = _FIND_CORRESPONDENTS.rows(conn, {"account": account_id}, hashes)
+        found = {row[1]: row[2:] for row in rows if row[0] == role}
         row = _LAST_CORRESPONDENT.row(conn, key)
         last = (row[0] or 0) if row else 0
         made = {}
@@ -167,7 +174,7 @@ def meet(conn: WriteConn, account_id: int, seen: Iterable[Seen]) -> tuple[dict[t
                     "account_id": account_id,
                     "role": role,
                     "id": last,
-                    "hash": hash_of(address),
+                    "hash": correspondent_hash(role, address),
                     "address": address,
                     "name": newest.name,
                     "arrivals": 0,

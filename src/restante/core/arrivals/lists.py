@@ -128,8 +128,8 @@ _STANDING = Prepared(
     select(_x.form, _x.event_number, _x.listed, _x.unread, _x.favorites).where(_x.account_id == bindparam("account"))
 )
 _CORRESPONDENT = Prepared(
-    select(_c.address, _c.id, _c.arrivals).where(
-        _c.account_id == bindparam("account"), _c.role == bindparam("role"), _c.hash == bindparam("hash")
+    select(_c.role, _c.address, _c.id, _c.arrivals).where(
+        _c.account_id == bindparam("account"), _c.hash == bindparam("hash")
     )
 )
 _OF_ROLE = _c.account_id == bindparam("account"), _c.role == bindparam("role")
@@ -207,8 +207,8 @@ def _standing(conn: ReadConn, account_id: AccountId) -> _Standing:
 def _correspondent(conn: ReadConn, account_id: AccountId, role: str, address: str) -> tuple[int, int] | None:
     """Number and listed arrivals of an address."""
     folded = subjects.fold(address)
-    key = {"account": account_id, "role": role, "hash": dictionaries.hash_of(folded)}
-    return next(((row[1], row[2]) for row in _CORRESPONDENT.rows(conn, key) if row[0] == folded), None)
+    key = {"account": account_id, "hash": dictionaries.correspondent_hash(role, folded)}
+    return next(((row[2], row[3]) for row in _CORRESPONDENT.rows(conn, key) if row[:2] == (role, folded)), None)
 
 
 class _Query:
@@ -219,7 +219,7 @@ class _Query:
         self._key = {"account": account_id}
         self._index, self._size = "listed", standing.listed
         self._standing = standing
-        self._where: list[ColumnElement[bool]] = []  # besides account and deleted_at
+        self._having: dict[str, tuple[ColumnElement[Any], Any]] = {}  # index -> what it is an index of
         self._low: int | None = None
         self._high: int | None = None
         self._texts: list[_Text] = []
@@ -239,7 +239,9 @@ class _Query:
             total = self._count()
         if offset >= total:
             return [], total
-        statement = self._statement(_a.place).order_by(_a.place.desc()).limit(limit).offset(offset)
+        statement = (
+            self._statement(_a.place, self._texts, self._index).order_by(_a.place.desc()).limit(limit).offset(offset)
+        )
         return list(self._conn.execute(statement).scalars()), total
 
     def _read(self, wanted: Filter) -> bool:
@@ -250,17 +252,15 @@ class _Query:
             found = _correspondent(self._conn, self._account_id, role, address)
             if found is None or not found[1]:
                 return False
-            self._narrow(role, found[1], column == found[0])
+            self._narrow(role, found[1], column, found[0])
         if wanted.is_unread:
-            self._narrow("unread", self._standing.unread, _a.read_at.is_(None))
+            self._narrow("unread", self._standing.unread, _a.read_at, None)
         if wanted.is_favorite:
-            self._narrow("favorite", self._standing.favorites, _a.is_favorite == _ONE)
+            self._narrow("favorite", self._standing.favorites, _a.is_favorite, _ONE)
         if wanted.since is not None:
             self._low = clock.to_micros(wanted.since) + 1
-            self._where.append(_a.place >= self._low)
         if wanted.until is not None:
             self._high = clock.to_micros(wanted.until)
-            self._where.append(_a.place < self._high)
         if wanted.subject is not None:
             pattern = subjects.whole(wanted.subject)
             if pattern.pieces:
@@ -271,8 +271,8 @@ class _Query:
                 self._texts.append(self._search(pattern))
         return self._size > 0
 
-    def _narrow(self, index: str, size: int, condition: ColumnElement[bool]) -> None:
-        self._where.append(condition)
+    def _narrow(self, index: str, size: int, column: ColumnElement[Any], value: Any) -> None:
+        self._having[index] = column, value
         if size < self._size or self._index == "listed":
             self._index, self._size = index, size
 
@@ -328,26 +328,28 @@ class _Query:
         others = [one for one in self._texts if one is not text]
         if self._index == "listed" and not others:
             return places
-        statement, left = self._statement(_a.place, others, index=None), sorted(places)
+        statement, left = self._statement(_a.place, others, None), sorted(places)
         found: list[int] = []
         for start in range(0, len(left), CHECKED):
             found += conn.execute(statement.where(_a.place.in_(left[start : start + CHECKED]))).scalars()
         return found
 
     def _count(self) -> int:
-        if not self._texts and len(self._where) <= 1 and (self._low, self._high) == (None, None):
+        if not self._texts and len(self._having) <= 1 and (self._low, self._high) == (None, None):
             return self._size
-        return int(self._conn.execute(self._statement(func.count())).scalar_one())
+        return int(self._conn.execute(self._statement(func.count(), self._texts, self._index)).scalar_one())
 
-    def _statement(
-        self, column: ColumnElement[Any], texts: Sequence[_Text] | None = None, index: str | None = ""
-    ) -> Select[Any]:
-        """What selects arrivals by everything but ``texts`` that are left out; ``index``: the one to walk."""
-        texts = self._texts if texts is None else texts
+    def _statement(self, column: ColumnElement[Any], texts: Sequence[_Text], index: str | None) -> Select[Any]:
+        """What selects arrivals by everything (of the texts by these), from one index."""
         mine = _a.account_id == self._account_id, _a.deleted_at.is_(None)
-        statement = select(column).select_from(tables.arrivals).where(*mine, *self._where)
-        if index is not None:
-            statement = statement.with_hint(tables.arrivals, f"INDEXED BY ix_arrivals_{self._index}", "sqlite")
+        statement = select(column).select_from(tables.arrivals).where(*mine)
+        for name, (about, value) in self._having.items():
+            # What is computed is no reason for an engine to take another index than the smallest.
+            statement = statement.where(_equals(about if name == index else about + 0, value))
+        if self._low is not None:
+            statement = statement.where(_a.place >= self._low)
+        if self._high is not None:
+            statement = statement.where(_a.place < self._high)
         for text in texts:
             like = _s.text.like(text.pattern.like(), escape="\\")
             of_it = select(_s.id).where(_s.account_id == self._account_id, _s.id == _a.subject_id, like).exists()
@@ -363,6 +365,10 @@ class _Query:
             else:
                 like = _c.address.like(text.pattern.like(), escape="\\")
                 yield column.in_(select(_c.id).where(_c.account_id == self._account_id, _c.role == role, like))
+
+
+def _equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
+    return column.is_(None) if value is None else column == value
 
 
 _ONE = literal(1, literal_execute=True)  # in the statement's text, as the partial index wants it
