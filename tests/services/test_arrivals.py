@@ -1,8 +1,11 @@
 """Arrivals follow the log: whatever happened, lists show it when the call comes back."""
 
-import pytest
+from typing import Any
 
-from restante.core import arrivals, folders, mailboxes, messages
+import pytest
+from sqlalchemy import Delete, Update, delete, update
+
+from restante.core import arrivals, folders, mailboxes, messages, routing
 from restante.core.arrivals import Arrival, Filter
 from restante.core.jobs import Job
 from restante.core.mailboxes import Mailbox
@@ -10,10 +13,15 @@ from restante.core.messages import Flag
 from restante.errors import NotFound
 from restante.ids import JobId, MessageId
 from restante.runtime import Runtime
+from restante.schema import tables
+from restante.schema.connections import WriteConn
 from restante.services import arrivals as service
+from restante.services import reception, verification
+from restante.services.reception import Envelope, Source
 from tests.makers import eml, make_mailbox, make_message
 
 ALL = Filter()
+SOURCE = Source("192.0.2.1", "out.test", "ESMTP", "mail.example.test")
 JOB = Job(JobId(1), None, "follow-arrivals", {}, 1)
 
 
@@ -104,3 +112,40 @@ async def test_the_job_follows(rt: Runtime) -> None:
     await service.follow(rt, JOB)
     assert await rt.db.read(arrivals.is_current, box.account_id)
     assert len(await listed(rt, box)) == 1
+
+
+async def report_of(rt: Runtime, *, repair: bool = False) -> dict[str, Any]:
+    *_, report = [item async for item in verification.verify(rt, repair)]
+    return report
+
+
+T = tables
+DAMAGES: dict[str, Update | Delete] = {
+    "a row says read": update(T.arrivals).values(read_at=1),
+    "a row is lost": delete(T.arrivals).where(T.arrivals.c.message_id == 1),
+    "a posting is lost": delete(T.arrival_postings).where(T.arrival_postings.c.word_id == 1),
+    "a total is wrong": update(T.arrival_cursors).values(listed=7),
+    "a sender's count is wrong": update(T.correspondents).values(arrivals=7),
+    "a subject's count is wrong": update(T.arrival_subjects).values(arrivals=7),
+}
+
+
+def damage(conn: WriteConn, statement: Update | Delete) -> None:
+    assert conn.execute(statement).rowcount
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+async def test_verification_finds_and_repairs(rt: Runtime, name: str) -> None:
+    box = await make_mailbox(rt)
+    routes = await rt.db.read(routing.resolve, box.address)
+    for place in range(3):
+        await reception.receive(rt, Envelope("ada@example.org", routes), SOURCE, eml(f"number {place}"))
+    right = await listed(rt, box)
+    assert (await report_of(rt))["ok"]
+    await rt.db.write(damage, DAMAGES[name])
+    report = await report_of(rt)
+    assert not report["ok"]
+    assert [one["kind"] for one in report["problems"]] == ["arrivals"]
+    assert (await report_of(rt, repair=True))["ok"]
+    assert await listed(rt, box) == right
+    assert (await report_of(rt))["problem_count"] == 0

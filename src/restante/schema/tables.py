@@ -617,19 +617,20 @@ arrivals = Table(  # messages that were received, as lists over a whole account 
 )
 _A = arrivals.c
 _LISTED = _A.deleted_at.is_(None)
-for _name, _first, _rest, _which in (  # what each has besides its key saves the look at the row
-    ("listed", (), (_A.read_at, _A.is_favorite, _A.inbox_id, _A.sender_id, _A.subject_id), _LISTED),
-    ("inbox", (_A.inbox_id,), (_A.read_at, _A.is_favorite, _A.sender_id, _A.subject_id), _LISTED),
-    ("sender", (_A.sender_id,), (_A.read_at, _A.is_favorite, _A.inbox_id, _A.subject_id), _LISTED),
-    ("unread", (), (_A.is_favorite, _A.inbox_id, _A.sender_id, _A.subject_id), _LISTED & _A.read_at.is_(None)),
-    ("favorite", (), (_A.read_at, _A.inbox_id, _A.sender_id, _A.subject_id), _LISTED & (_A.is_favorite == 1)),
+_TOLD = ("inbox_id", "sender_id", "subject_id", "read_at", "is_favorite", "deleted_at")
+for _name, _first, _which in (
+    ("listed", None, _LISTED),
+    ("inbox", "inbox_id", _LISTED),
+    ("sender", "sender_id", _LISTED),
+    ("unread", None, _LISTED & _A.read_at.is_(None)),
+    ("favorite", None, _LISTED & (_A.is_favorite == 1)),
 ):
-    Index(
+    Index(  # with all that filters ask, so that no row need be looked at
         f"ix_arrivals_{_name}",
         _A.account_id,
-        *_first,
+        *([] if _first is None else [_A[_first]]),
         _A.place,
-        *_rest,
+        *[_A[_column] for _column in _TOLD if _column != _first],
         sqlite_where=_which,
         postgresql_where=_which,
     )

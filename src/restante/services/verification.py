@@ -12,6 +12,7 @@ from typing import Any
 
 from restante import clock
 from restante.core import accounts, verification
+from restante.core.arrivals import checking, following
 from restante.core.contents import StoredContent
 from restante.core.messages import Flag
 from restante.core.verification import ContentCheck, FolderCheck
@@ -19,7 +20,7 @@ from restante.errors import Unavailable
 from restante.ids import AccountId, MessageId
 from restante.mail import message
 from restante.runtime import Runtime
-from restante.services import retrieval, storing
+from restante.services import arrivals, retrieval, storing
 from restante.storage import engine
 from restante.storage.blobs.base import Buffer
 from restante.storage.database import IndexStep
@@ -27,6 +28,7 @@ from restante.storage.engine import Place
 
 CONTENTS_A_STEP = 50
 MESSAGES_A_STEP = 2000
+WORDS_A_STEP = 500
 INDEX_A_STEP = 5000
 INDEX_PAUSE_SECONDS = 0.2
 TRIES = 3  # a folder that changes under every try is checked again at the end of the walk
@@ -44,6 +46,7 @@ class Report:
     blobs: int = 0
     unreferenced_blobs: int = 0
     busy_folders: int = 0
+    busy_arrivals: int = 0  # accounts
     problem_count: int = 0
     repaired_count: int = 0
     problems: list[dict[str, Any]] = field(default_factory=list)
@@ -66,6 +69,7 @@ class Report:
             "blobs": self.blobs,
             "unreferenced_blobs": self.unreferenced_blobs,
             "busy_folders": self.busy_folders,
+            "busy_arrivals": self.busy_arrivals,
             "problem_count": self.problem_count,
             "repaired_count": self.repaired_count,
             "problems": self.problems,
@@ -96,6 +100,7 @@ async def _walk(rt: Runtime, report: Report, repair: bool) -> AsyncIterator[dict
             yield {"phase": "rows", "done": report.messages, "total": expected}
         await _check_strays(rt, account.id, report)
         await _check_totals(rt, account.id, report, repair)
+        await _check_arrivals(rt, account.id, report, repair)
     await _check_blobs(rt, report, named)
     async for looked in _check_index(rt, report, repair):
         yield {"phase": "index", "done": looked, "total": expected}
@@ -250,6 +255,53 @@ async def _check_totals(rt: Runtime, account_id: AccountId, report: Report, repa
         report.add("mailbox_counters", account_id, f"mailbox {sums.name}", repaired=repair)
     if total is not None and not total.is_right:
         report.add("account_counters", account_id, f"account {total.name}", repaired=repair)
+
+
+async def _check_arrivals(rt: Runtime, account_id: AccountId, report: Report, repair: bool) -> None:
+    """Compare the lists over the account with its messages, when it has any and they stand still meanwhile."""
+    for _ in range(TRIES):
+        stood = await rt.db.read(following.stand, account_id)
+        if stood is None or stood.form == following.STALE:
+            return
+        await arrivals.ready(rt, account_id)
+        stood = await rt.db.read(following.stand, account_id)
+        wrong = await _wrong_arrivals(rt, account_id)
+        is_current = await rt.db.read(following.is_current, account_id)
+        if is_current and await rt.db.read(following.stand, account_id) == stood:
+            break
+    else:
+        report.busy_arrivals += 1
+        return
+    if not wrong:
+        return
+    if repair:
+        await rt.db.write(following.discard, account_id)
+    report.add("arrivals", account_id, f"the lists over the account: {wrong}", repaired=repair)
+
+
+async def _wrong_arrivals(rt: Runtime, account_id: AccountId) -> str | None:
+    """What is wrong first; None when all is right."""
+    counts = (0, 0, 0)
+    place: tuple[int, int] | None = (0, 0)
+    while place is not None:
+        step = await rt.db.read(checking.check_rows, account_id, place, MESSAGES_A_STEP)
+        if step.wrong:
+            return f"message {step.wrong[0]} is listed as what it is not"
+        counts = (counts[0] + step.counts[0], counts[1] + step.counts[1], counts[2] + step.counts[2])
+        place = step.last
+    if not await rt.db.read(checking.are_totals_right, account_id, counts):
+        return "their totals are wrong"
+    after: bytes | None = b""
+    while after is not None:
+        missing, after = await rt.db.read(checking.list_missing, account_id, after, MESSAGES_A_STEP)
+        if missing:
+            return f"message {missing[0]} is missing"
+    word: int | None = 0
+    while word is not None:
+        words, word = await rt.db.read(checking.list_miscounted_words, account_id, word, WORDS_A_STEP)
+        if words:
+            return f"word {words[0]} is miscounted"
+    return None
 
 
 async def _check_blobs(rt: Runtime, report: Report, named: set[str]) -> None:

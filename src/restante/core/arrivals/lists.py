@@ -6,14 +6,15 @@ neither is small, the subjects are scanned, each of which is there once.
 """
 
 import heapq
+import itertools
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, bindparam, false, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, bindparam, func, literal, not_, or_, select
 
 from restante import clock
 from restante.core.arrivals import dictionaries
@@ -29,11 +30,10 @@ from restante.schema.prepared import Prepared, PreparedByIds, Row
 
 MAX_LIMIT = 1_000
 NARROW = 100_000  # places that are gathered in memory; beyond, the engine scans
-EXPANDED = 2_000  # words that stand for a condition; beyond, the engine scans
+EXPANDED = 2_000  # words or correspondents that stand for a text; beyond, the engine scans
 LOOKED_UP = 4  # conditions of a pattern whose words are looked up
 FEW = 1_000  # places below which no better condition is looked for
 CHECKED = 500  # places that one statement looks up
-NAMED = 500  # correspondents that a statement names one by one
 
 _a, _c, _x = tables.arrivals.c, tables.correspondents.c, tables.arrival_cursors.c
 _s, _p, _m, _t = tables.arrival_subjects.c, tables.arrival_postings.c, tables.messages.c, tables.contents.c
@@ -114,14 +114,28 @@ class _Standing(NamedTuple):
     favorites: int
 
 
+class _Correspondents(NamedTuple):
+    """Those with a text in their address, and how many arrivals they have; no ids: they are too many to name."""
+
+    role: str
+    arrivals: int
+    ids: list[int] | None
+
+
 class _Text(NamedTuple):
     """A text that is looked for: its pattern for subjects, and for a search the correspondents that have it too."""
 
     pattern: Pattern
     words: list[int] | None  # whose places have all matching subjects among them; None: too many
     size: int  # places to look at
-    inboxes: list[int] | None = None
-    senders: list[int] | None = None
+    inboxes: _Correspondents | None = None
+    senders: _Correspondents | None = None
+
+    @property
+    def is_listable(self) -> bool:
+        """Whether all places to look at can be named."""
+        roles = [one for one in (self.inboxes, self.senders) if one is not None]
+        return self.words is not None and all(one.ids is not None for one in roles)
 
 
 _STANDING = Prepared(
@@ -137,6 +151,9 @@ _CORRESPONDENTS = PreparedByIds(
     select(_c.id, _c.address, _c.name, _c.created_at, _c.updated_at).where(*_OF_ROLE), _c.id
 )
 _COUNTS = PreparedByIds(select(_c.id, _c.arrivals).where(*_OF_ROLE), _c.id)
+_COUNT_LIKE = Prepared(
+    select(func.sum(_c.arrivals)).where(*_OF_ROLE, _c.address.like(bindparam("pattern"), escape="\\"))
+)
 _PLACES = PreparedByIds(select(_p.place, _p.subject_id).where(_p.account_id == bindparam("account")), _p.word_id)
 _MATCHING = PreparedByIds(
     select(_s.id).where(_s.account_id == bindparam("account"), _s.text.like(bindparam("pattern"), escape="\\")), _s.id
@@ -230,7 +247,7 @@ class _Query:
             return [], 0
         if total is not None and offset >= total:
             return [], total
-        narrow = [one for one in self._texts if one.size <= min(NARROW, self._size)]
+        narrow = [one for one in self._texts if one.is_listable and one.size <= min(NARROW, self._size)]
         if narrow:
             places = self._gather(min(narrow, key=lambda one: one.size))
             top = heapq.nlargest(offset + limit, places) if offset < 10 * limit else sorted(places, reverse=True)
@@ -300,15 +317,19 @@ class _Query:
         return ids
 
     def _search(self, pattern: Pattern) -> _Text:
-        by_role = {}
         text = self._subject(pattern)
-        size = text.size
-        for role in ("inbox", "sender"):
-            ids = list(dictionaries.look_through(self._conn, self._account_id, role, pattern.pieces[0]))
-            by_role[role] = ids
-            if size <= NARROW:
-                size += sum(row[1] for row in _COUNTS.rows(self._conn, {**self._key, "role": role}, ids))
-        return text._replace(size=size, inboxes=by_role["inbox"], senders=by_role["sender"])
+        inboxes, senders = (self._named(role, pattern) for role in ("inbox", "sender"))
+        return text._replace(size=text.size + inboxes.arrivals + senders.arrivals, inboxes=inboxes, senders=senders)
+
+    def _named(self, role: str, pattern: Pattern) -> _Correspondents:
+        """The correspondents with a text in their address."""
+        conn, key = self._conn, {**self._key, "role": role}
+        found = dictionaries.look_through(conn, self._account_id, role, pattern.pieces[0])
+        ids = list(itertools.islice(found, EXPANDED + 1))
+        if len(ids) <= EXPANDED:
+            return _Correspondents(role, sum(row[1] for row in _COUNTS.rows(conn, key, ids)), ids)
+        row = _COUNT_LIKE.row(conn, {**key, "pattern": pattern.like()})
+        return _Correspondents(role, int(row[0]) if row else 0, None)
 
     def _gather(self, text: _Text) -> Collection[int]:
         """All places that pass, beginning with those of one text."""
@@ -319,8 +340,9 @@ class _Query:
             matching = {row[0] for row in _MATCHING.rows(conn, {**key, "pattern": text.pattern.like()}, ids)}
             rows = [row for row in rows if row[1] in matching]
         places = {row[0] for row in rows}
-        places.update(row[0] for row in _BY_INBOX.rows(conn, key, text.inboxes or []))
-        places.update(row[0] for row in _BY_SENDER.rows(conn, key, text.senders or []))
+        for named, prepared in ((text.inboxes, _BY_INBOX), (text.senders, _BY_SENDER)):
+            if named is not None:
+                places.update(row[0] for row in prepared.rows(conn, key, named.ids or []))
         if self._low is not None:
             places = {place for place in places if place >= self._low}
         if self._high is not None:
@@ -335,12 +357,36 @@ class _Query:
         return found
 
     def _count(self) -> int:
-        if not self._texts and len(self._having) <= 1 and (self._low, self._high) == (None, None):
-            return self._size
-        return int(self._conn.execute(self._statement(func.count(), self._texts, self._index)).scalar_one())
+        if (self._low, self._high) == (None, None):
+            if not self._texts and len(self._having) <= 1:
+                return self._size
+            if len(self._texts) == 1 and not self._having:
+                return self._count_text(self._texts[0])
+        return self._counted(self._statement(func.count(), self._texts, self._index))
+
+    def _counted(self, statement: Select[Any]) -> int:
+        return int(self._conn.execute(statement).scalar_one() or 0)
+
+    def _count_text(self, text: _Text) -> int:
+        """All that match one text: those with it in their subject, and of the others those with it in an address."""
+        like = _s.text.like(text.pattern.like(), escape="\\")
+        by_subject = select(func.sum(_s.arrivals)).where(_s.account_id == self._account_id, like)
+        if text.inboxes is None or text.senders is None:
+            return self._counted(by_subject)
+        addressed = text.inboxes.arrivals + text.senders.arrivals
+        if addressed > self._size // 2:  # less is to be done for those that do not match
+            neither = self._base(func.count(), "listed").where(not_(self._matching(text)))
+            return self._size - self._counted(neither)
+        if not addressed:
+            return self._counted(by_subject)
+        others = self._base(func.count(), "listed").where(or_(*self._addressed(text)), not_(self._in_subject(text)))
+        return self._counted(by_subject) + self._counted(others)
 
     def _statement(self, column: ColumnElement[Any], texts: Sequence[_Text], index: str | None) -> Select[Any]:
         """What selects arrivals by everything (of the texts by these), from one index."""
+        return self._base(column, index).where(*map(self._matching, texts))
+
+    def _base(self, column: ColumnElement[Any], index: str | None) -> Select[Any]:
         mine = _a.account_id == self._account_id, _a.deleted_at.is_(None)
         statement = select(column).select_from(tables.arrivals).where(*mine)
         for name, (about, value) in self._having.items():
@@ -350,21 +396,25 @@ class _Query:
             statement = statement.where(_a.place >= self._low)
         if self._high is not None:
             statement = statement.where(_a.place < self._high)
-        for text in texts:
-            like = _s.text.like(text.pattern.like(), escape="\\")
-            of_it = select(_s.id).where(_s.account_id == self._account_id, _s.id == _a.subject_id, like).exists()
-            statement = statement.where(or_(*self._named(text), of_it))
         return statement
 
-    def _named(self, text: _Text) -> Iterable[ColumnElement[bool]]:
-        for role, column, ids in (("inbox", _a.inbox_id, text.inboxes), ("sender", _a.sender_id, text.senders)):
-            if ids is None:
+    def _matching(self, text: _Text) -> ColumnElement[bool]:
+        return or_(*self._addressed(text), self._in_subject(text))
+
+    def _in_subject(self, text: _Text) -> ColumnElement[bool]:
+        like = _s.text.like(text.pattern.like(), escape="\\")
+        return select(_s.id).where(_s.account_id == self._account_id, _s.id == _a.subject_id, like).exists()
+
+    def _addressed(self, text: _Text) -> Iterator[ColumnElement[bool]]:
+        for column, found in ((_a.inbox_id, text.inboxes), (_a.sender_id, text.senders)):
+            if found is None or not found.arrivals:
                 continue
-            if len(ids) <= NAMED:
-                yield column.in_(ids) if ids else false()
+            if found.ids is not None:
+                yield column.in_(found.ids)
             else:
                 like = _c.address.like(text.pattern.like(), escape="\\")
-                yield column.in_(select(_c.id).where(_c.account_id == self._account_id, _c.role == role, like))
+                role = _c.role == found.role
+                yield column.in_(select(_c.id).where(_c.account_id == self._account_id, role, like))
 
 
 def _equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
