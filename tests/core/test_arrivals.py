@@ -5,12 +5,14 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from random import Random
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from restante.core import arrivals, delivery
-from restante.core.arrivals import Arrival, Filter
+from restante.core.arrivals import Arrival, Filter, lists
 from restante.core.contents import NewContent
 from restante.core.delivery import Target
 from restante.core.messages import Flag
@@ -141,3 +143,48 @@ def compare(
         second = arrivals.list_page(conn, account_id, wanted, page=2, limit=3)
         assert (second.total, [one.id for one in second.arrivals]) == (len(right), right[3:6])
         assert arrivals.list_page(conn, blue.account.id, wanted, page=1, limit=5).total == 0
+
+
+BOUNDS: dict[str, dict[str, int]] = {
+    "everything is gathered": {},
+    "the engine scans": {"NARROW": -1},
+    "too many words and correspondents": {"EXPANDED": 0},
+    "texts are checked by place": {"WALKED": 0, "FEW": -1},
+    "correspondents are not named": {"EXPANDED": 1, "CHECKABLE": -1},
+}
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_equal_by_every_way(
+    monkeypatch: pytest.MonkeyPatch, conn: WriteConn, red: Tenant, blue: Tenant, name: str
+) -> None:
+    """Which way an answer is found depends on sizes that no test has: here on bounds."""
+    for bound, value in BOUNDS[name].items():
+        monkeypatch.setattr(lists, bound, value)
+    random = Random(name)
+    addresses = [f"{local}@Red.example" for local in LOCALS]
+
+    def text(*more: str) -> str:
+        return "".join(random.choices((*PARTS, *more), k=random.randrange(5)))
+
+    def maybe(value: str) -> str | None:
+        return value if random.random() < 0.4 else None
+
+    sent = [
+        (text(" "), random.choice(addresses), random.choice(addresses), random.randrange(6), random.choice((0, 1, 4)))
+        for _ in range(120)
+    ]
+    asked = [
+        Filter(
+            maybe(random.choice(addresses)),
+            maybe(random.choice(addresses)),
+            maybe(text(" ", "*", "*", "*", "*", "*")),
+            START + timedelta(seconds=2) if random.random() < 0.2 else None,
+            START + timedelta(seconds=4) if random.random() < 0.2 else None,
+            maybe(text()[:6]),
+            random.random() < 0.2,
+            random.random() < 0.2,
+        )
+        for _ in range(250)
+    ]
+    compare(conn, red, blue, sent, asked, is_filled=True)

@@ -326,7 +326,7 @@ def _teach_planner(raw: apsw.Connection) -> None:
             left = [_ROWS // 10, _ROWS // 1000, 10, 10][:width]
             if is_unique:
                 left[-1] = 1
-            figures = " ".join(map(str, [_ROWS, *_FIGURES.get(index, left)]))
+            figures = " ".join(map(str, [_ROWS, *_FIGURES.get(str(index), left)]))
             raw.execute("INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)", (table, index, figures))
 
 

@@ -29,10 +29,13 @@ from restante.schema.connections import ReadConn, scanning
 from restante.schema.prepared import Prepared, PreparedByIds, Row
 
 MAX_LIMIT = 1_000
-NARROW = 100_000  # places that are gathered in memory; beyond, the engine scans
+NARROW = 250_000  # places that are gathered in memory; beyond, the engine scans
 EXPANDED = 2_000  # words or correspondents that stand for a text; beyond, the engine scans
 LOOKED_UP = 4  # conditions of a pattern whose words are looked up
+HELPFUL = 4  # times as many places as the best condition's: worth to be looked at before the subjects are
 FEW = 1_000  # places below which no better condition is looked for
+WALKED = 10  # places of an index that cost as much as looking one up
+CHECKABLE = 50_000  # places that may be looked up one by one
 CHECKED = 500  # places that one statement looks up
 
 _a, _c, _x = tables.arrivals.c, tables.correspondents.c, tables.arrival_cursors.c
@@ -126,16 +129,21 @@ class _Text(NamedTuple):
     """A text that is looked for: its pattern for subjects, and for a search the correspondents that have it too."""
 
     pattern: Pattern
-    words: list[int] | None  # whose places have all matching subjects among them; None: too many
+    words: list[list[int]] | None  # sets of words, one of each of which all matching subjects have; None: too many
     size: int  # places to look at
     inboxes: _Correspondents | None = None
     senders: _Correspondents | None = None
 
     @property
-    def is_listable(self) -> bool:
-        """Whether all places to look at can be named."""
-        roles = [one for one in (self.inboxes, self.senders) if one is not None]
-        return self.words is not None and all(one.ids is not None for one in roles)
+    def addressed(self) -> int:
+        """The arrivals of correspondents that have it (twice where both have)."""
+        return sum(one.arrivals for one in (self.inboxes, self.senders) if one is not None)
+
+    @property
+    def is_gathered(self) -> bool:
+        """Whether to gather its places: not those of thousands of correspondents beside few subjects."""
+        is_named = all(one is None or one.ids is not None for one in (self.inboxes, self.senders))
+        return self.words is not None and (is_named or self.size - self.addressed > CHECKABLE)
 
 
 _STANDING = Prepared(
@@ -154,6 +162,7 @@ _COUNTS = PreparedByIds(select(_c.id, _c.arrivals).where(*_OF_ROLE), _c.id)
 _COUNT_LIKE = Prepared(
     select(func.sum(_c.arrivals)).where(*_OF_ROLE, _c.address.like(bindparam("pattern"), escape="\\"))
 )
+_LIKE = PreparedByIds(select(_c.id).where(*_OF_ROLE, _c.address.like(bindparam("pattern"), escape="\\")), _c.id)
 _PLACES = PreparedByIds(select(_p.place, _p.subject_id).where(_p.account_id == bindparam("account")), _p.word_id)
 _MATCHING = PreparedByIds(
     select(_s.id).where(_s.account_id == bindparam("account"), _s.text.like(bindparam("pattern"), escape="\\")), _s.id
@@ -247,7 +256,7 @@ class _Query:
             return [], 0
         if total is not None and offset >= total:
             return [], total
-        narrow = [one for one in self._texts if one.is_listable and one.size <= min(NARROW, self._size)]
+        narrow = [one for one in self._texts if one.is_gathered and one.size <= min(NARROW, self._size)]
         if narrow:
             places = self._gather(min(narrow, key=lambda one: one.size))
             top = heapq.nlargest(offset + limit, places) if offset < 10 * limit else sorted(places, reverse=True)
@@ -256,10 +265,7 @@ class _Query:
             total = self._count()
         if offset >= total:
             return [], total
-        statement = (
-            self._statement(_a.place, self._texts, self._index).order_by(_a.place.desc()).limit(limit).offset(offset)
-        )
-        return list(self._conn.execute(statement).scalars()), total
+        return list(self._conn.execute(self._walk().limit(limit).offset(offset)).scalars()), total
 
     def _read(self, wanted: Filter) -> bool:
         """Take in the filter; False when nothing can pass."""
@@ -294,17 +300,20 @@ class _Query:
             self._index, self._size = index, size
 
     def _subject(self, pattern: Pattern) -> _Text:
-        best, size = None, NARROW + 1
+        found: list[tuple[int, list[int]]] = []
         for condition in pattern.conditions()[:LOOKED_UP]:
             ids = self._words(condition)
-            if ids is None:
-                continue
-            found = sum(WORDS.arrivals(self._conn, self._account_id, ids).values())
-            if found < size:
-                best, size = ids, found
-            if size <= FEW:
-                break
-        return _Text(pattern, best, size)
+            if ids is not None:
+                size = sum(WORDS.arrivals(self._conn, self._account_id, ids).values())
+                found.append((size, ids))
+                if size <= FEW:
+                    break
+        if not found:
+            return _Text(pattern, None, NARROW + 1)
+        found.sort(key=lambda one: one[0])
+        size = found[0][0]
+        helpful = [ids for other, ids in found[1:2] if size > FEW and other <= HELPFUL * size]
+        return _Text(pattern, [found[0][1], *helpful], size)
 
     def _words(self, condition: Condition) -> list[int] | None:
         """The words that satisfy a condition; None when they are too many."""
@@ -333,28 +342,51 @@ class _Query:
 
     def _gather(self, text: _Text) -> Collection[int]:
         """All places that pass, beginning with those of one text."""
-        conn, key = self._conn, self._key
-        rows = _PLACES.rows(conn, key, text.words or [])
-        if not text.pattern.is_exact:
-            ids = sorted({row[1] for row in rows})
-            matching = {row[0] for row in _MATCHING.rows(conn, {**key, "pattern": text.pattern.like()}, ids)}
-            rows = [row for row in rows if row[1] in matching]
-        places = {row[0] for row in rows}
+        places = self._in_subjects(text)
         for named, prepared in ((text.inboxes, _BY_INBOX), (text.senders, _BY_SENDER)):
-            if named is not None:
-                places.update(row[0] for row in prepared.rows(conn, key, named.ids or []))
+            if named is not None and named.ids is not None:
+                places.update(row[0] for row in prepared.rows(self._conn, self._key, named.ids))
+        unnamed = text._replace(inboxes=_unnamed(text.inboxes), senders=_unnamed(text.senders))
+        for condition in self._addressed(unnamed):
+            statement = select(_a.place).where(_a.account_id == self._account_id, _a.deleted_at.is_(None), condition)
+            places.update(self._conn.execute(statement).scalars().all())
         if self._low is not None:
             places = {place for place in places if place >= self._low}
         if self._high is not None:
             places = {place for place in places if place < self._high}
         others = [one for one in self._texts if one is not text]
-        if self._index == "listed" and not others:
+        if not self._having and not others:
             return places
-        statement, left = self._statement(_a.place, others, None), sorted(places)
+        if not others and self._size <= WALKED * len(places):
+            return places.intersection(self._conn.execute(self._base(_a.place, self._index)).scalars().all())
+        checked, left = self._statement(_a.place, others, None), sorted(places)
         found: list[int] = []
         for start in range(0, len(left), CHECKED):
-            found += conn.execute(statement.where(_a.place.in_(left[start : start + CHECKED]))).scalars()
+            found += self._conn.execute(checked.where(_a.place.in_(left[start : start + CHECKED]))).scalars()
         return found
+
+    def _in_subjects(self, text: _Text) -> set[int]:
+        """The places of all whose subject matches."""
+        first, *others = text.words or [[]]
+        rows = _PLACES.rows(self._conn, self._key, first)
+        for words in others:
+            among = {row[0] for row in _PLACES.rows(self._conn, self._key, words)}
+            rows = [row for row in rows if row[0] in among]
+        if not text.pattern.is_exact:
+            ids = sorted({row[1] for row in rows})
+            like = {**self._key, "pattern": text.pattern.like()}
+            matching = {row[0] for row in _MATCHING.rows(self._conn, like, ids)}
+            rows = [row for row in rows if row[1] in matching]
+        return {row[0] for row in rows}
+
+    def _walk(self) -> Select[Any]:
+        """What selects the places of all that pass, however many: from the places of words where these say all."""
+        text = self._texts[0] if self._texts else None
+        is_bounded = len(self._texts) > 1 or self._having or (self._low, self._high) != (None, None)
+        if text is None or is_bounded or text.inboxes is not None or not text.words or not text.pattern.is_exact:
+            return self._statement(_a.place, self._texts, self._index).order_by(_a.place.desc())
+        posted = _p.account_id == self._account_id, _p.word_id.in_(text.words[0])
+        return select(_p.place).where(*posted).distinct().order_by(_p.place.desc())
 
     def _count(self) -> int:
         if (self._low, self._high) == (None, None):
@@ -368,19 +400,37 @@ class _Query:
         return int(self._conn.execute(statement).scalar_one() or 0)
 
     def _count_text(self, text: _Text) -> int:
-        """All that match one text: those with it in their subject, and of the others those with it in an address."""
+        """All that match one text: those with it in an address, and of the others those with it in their subject."""
         like = _s.text.like(text.pattern.like(), escape="\\")
         by_subject = select(func.sum(_s.arrivals)).where(_s.account_id == self._account_id, like)
         if text.inboxes is None or text.senders is None:
             return self._counted(by_subject)
-        addressed = text.inboxes.arrivals + text.senders.arrivals
+        inboxes, senders = text.inboxes.arrivals, text.senders.arrivals
+        if not inboxes and not senders:
+            return self._counted(by_subject)
+        if self._size in (inboxes, senders):
+            return self._size
+        addressed = text.addressed
+        if text.words is not None and text.size - addressed <= CHECKABLE:
+            if inboxes and senders:
+                both = self._base(func.count(), "listed").where(*self._addressed(text))
+                addressed -= self._counted(both)
+            return addressed + self._count_not_addressed(text, self._in_subjects(text))
         if addressed > self._size // 2:  # less is to be done for those that do not match
             neither = self._base(func.count(), "listed").where(not_(self._matching(text)))
             return self._size - self._counted(neither)
-        if not addressed:
-            return self._counted(by_subject)
         others = self._base(func.count(), "listed").where(or_(*self._addressed(text)), not_(self._in_subject(text)))
         return self._counted(by_subject) + self._counted(others)
+
+    def _count_not_addressed(self, text: _Text, places: Collection[int]) -> int:
+        """How many of the arrivals have the text neither in their inbox's nor in their sender's address."""
+        rows = _BY_PLACE.rows(self._conn, self._key, sorted(places))
+        having = {**self._key, "pattern": text.pattern.like()}
+        inboxes, senders = (
+            {row[0] for row in _LIKE.rows(self._conn, {**having, "role": role}, sorted(ids))}
+            for role, ids in (("inbox", {row[2] for row in rows}), ("sender", {row[3] for row in rows}))
+        )
+        return sum(row[2] not in inboxes and row[3] not in senders for row in rows)
 
     def _statement(self, column: ColumnElement[Any], texts: Sequence[_Text], index: str | None) -> Select[Any]:
         """What selects arrivals by everything (of the texts by these), from one index."""
@@ -415,6 +465,10 @@ class _Query:
                 like = _c.address.like(text.pattern.like(), escape="\\")
                 role = _c.role == found.role
                 yield column.in_(select(_c.id).where(_c.account_id == self._account_id, role, like))
+
+
+def _unnamed(found: _Correspondents | None) -> _Correspondents | None:
+    return found if found is not None and found.ids is None else None
 
 
 def _equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:
