@@ -141,15 +141,21 @@ def outbound_by_time(
     shape, values = _asked(account_id, senders)
     whole, cuts = periods.cut(within, HOUR)
     found = _by_time(shape, unit).rows(conn, {**values, **whole._asdict()})
-    if not cuts:
-        return found
-    slots: dict[int, Slot] = {slot[0]: slot for slot in found}
     for cut in cuts:
-        begins_at = cut.since - cut.since % unit
-        counted = total([Delta(*slots.get(begins_at, (0,))[1:]), _cut_off(conn, shape, values, cut)])
+        counted = _cut_off(conn, shape, values, cut)
         if any(counted):
-            slots[begins_at] = (begins_at, *counted)
-    return [slots[begins_at] for begins_at in sorted(slots, reverse=True)]
+            _join(found, cut.since - cut.since % unit, counted)
+    return found
+
+
+def _join(found: list[Slot], begins_at: int, counted: Delta) -> None:
+    """Add what a period cut off to its slot, which is the newest, the oldest, or not there yet."""
+    for place in (0, -1) if found else ():
+        if found[place][0] == begins_at:
+            found[place] = (begins_at, *total([Delta(*found[place][1:]), counted]))
+            return
+    is_newest = bool(found) and begins_at > found[0][0]
+    found.insert(0 if is_newest else len(found), (begins_at, *counted))
 
 
 @scanning
@@ -174,7 +180,19 @@ def outbound_by_domain(
     """The recipient domains with the most recipients, refused ones not among them; of whom: as above."""
     shape, values = _asked(account_id, senders)
     given = {**values, **periods.numbered(periods.pieces(within, SPANS[::-1])), "limit": limit}
-    return [(name, Delta(*counts)) for name, *counts in _by_domain(shape).rows(conn, given) if any(counts)]
+    return [
+        (name, Delta(*counts)) for name, *counts in _by_domain(shape, is_sum=False).rows(conn, given) if any(counts)
+    ]
+
+
+@scanning
+def top_recipients(
+    conn: ReadConn, account_id: AccountId, senders: Sequence[str], within: Period, limit: int
+) -> list[tuple[str, int]]:
+    """As ``outbound_by_domain``, but for what became of them: it is a quarter less work."""
+    shape, values = _asked(account_id, senders)
+    given = {**values, **periods.numbered(periods.pieces(within, SPANS[::-1])), "limit": limit}
+    return [(name, count) for name, count in _by_domain(shape, is_sum=True).rows(conn, given) if count]
 
 
 @scanning
@@ -286,18 +304,20 @@ def _cut_from(shape: _Shape) -> Prepared:
 
 
 @lru_cache(maxsize=SHAPES)
-def _by_domain(shape: _Shape) -> Prepared:
+def _by_domain(shape: _Shape, *, is_sum: bool) -> Prepared:
+    """Domains with their recipients by what became of them, or all in one."""
     parts = []
     for place, (_, hours, _) in enumerate(periods.pieces(NEVER, SPANS[::-1])):
         since, until, sign = (bindparam(f"{name}{place}", type_=BigInteger) for name in ("since", "until", "sign"))
         run = *_counted(_d, shape), _d.hours == hours, _d.begins_at >= since, _d.begins_at < until
-        piece = select(tables.outbound_domains).where(*run) if hours else _rows(shape, since, until)
-        counts = piece.subquery().c
-        parts.append(select(counts.domain, *((sign * counts[name]).label(name) for name in _OUTCOMES)))
-    each = union_all(*parts).subquery().c
-    most = func.sum(each.delivered + each.bounced + each.deferred)
-    sums = select(each.domain, *(_sum(each[name]) for name in _OUTCOMES)).group_by(each.domain)
-    return Prepared(sums.order_by(desc(most), each.domain).limit(bindparam("limit")))
+        counts = (select(tables.outbound_domains).where(*run) if hours else _rows(shape, since, until)).subquery().c
+        each = [counts[name] for name in _OUTCOMES]
+        wanted = [sum(each[1:], start=each[0])] if is_sum else each
+        parts.append(select(counts.domain, *((sign * count).label(f"n{at}") for at, count in enumerate(wanted))))
+    domain, *numbers = union_all(*parts).subquery().c
+    most = func.sum(sum(numbers[1:], start=numbers[0]))
+    sums = select(domain, *map(_sum, numbers)).group_by(domain)
+    return Prepared(sums.order_by(desc(most), domain).limit(bindparam("limit")))
 
 
 @lru_cache(maxsize=SHAPES)
