@@ -15,6 +15,7 @@ from restante.runtime import Runtime
 from restante.storage import engine
 from restante.storage.blobs.files import FileBlobs
 from restante.storage.engine import Place
+from restante.storage.notes import Notes
 from restante.storage.room import Room
 from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase
@@ -60,6 +61,7 @@ async def rt(config: Config, clock: ManualClock, resolver: FakeResolver) -> Asyn
     db = InProcessDatabase(config.data_dir, signals, config.storage.database_url)
     engine.prepare_index(Place(config.data_dir, config.storage.database_url))
     pool = ThreadPoolExecutor(2)
+    notes = Notes(config.data_dir / "notes")
     yield Runtime(
         config=config,
         db=db,
@@ -71,6 +73,8 @@ async def rt(config: Config, clock: ManualClock, resolver: FakeResolver) -> Asyn
         pool=pool,
         room=Room(config.data_dir, 0),
         connections=Connections(10, 10),
+        notes=notes,
     )
+    notes.close()
     await db.close()
     pool.shutdown()

@@ -9,6 +9,7 @@ from restante.net.connections import Connections
 from restante.net.dns import Resolver
 from restante.storage.blobs.base import BlobStore
 from restante.storage.database import Database
+from restante.storage.notes import Notes
 from restante.storage.room import Room
 from restante.storage.signals import Signals
 from restante.vault import Vault
@@ -28,3 +29,4 @@ class Runtime:
     pool: ThreadPoolExecutor
     room: Room
     connections: Connections
+    notes: Notes

@@ -1,11 +1,13 @@
 """Transfer from the job to the other server and back to the rows, with DNS from a table and servers on loopback."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 
 from restante.clock import ManualClock
@@ -13,11 +15,13 @@ from restante.config import Config
 from restante.core import events, jobs, messages, submission, transfer
 from restante.core.mailboxes import Mailbox
 from restante.core.submission import Recipient, Submission
-from restante.ids import EventNumber
+from restante.errors import Unavailable
+from restante.ids import EventNumber, TransferId
 from restante.jobs.handlers import HANDLERS
 from restante.jobs.worker import Worker
 from restante.runtime import Runtime
 from restante.services import retrieval
+from restante.storage.notes import Notes
 from tests.fakes import FakeResolver
 from tests.makers import eml, make_mailbox, make_submission
 from tests.peers import HANG, Peer
@@ -290,3 +294,68 @@ async def test_nobody_is_told_of_a_report_or_of_what_was_cancelled(
     await rt.db.write(transfer.drop, ann.account_id, dropped.id, clock.now())
     await work(rt)
     assert await inbox(rt, ann) == []
+
+
+async def test_what_was_taken_but_not_recorded_is_not_sent_again(
+    rt: Runtime, ann: Mailbox, peer: Peer, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store goes away between the peer's 250 and our commit, and this process with it; the next one knows."""
+    peer.answers["RCPT"] = lambda line: b"451 4.2.1 later\r\n" if b"slow" in line else b"250 ok\r\n"
+    sent = await make_submission(rt, ann, "bob@far.example", "slow@far.example")
+    write = type(rt.db).write
+
+    async def ended(self: Any, fn: Any, *args: Any, **kwargs: Any) -> Any:
+        if fn is transfer.record_attempts:
+            raise Unavailable("the writer has ended", code="storage_ended")
+        return await write(self, fn, *args, **kwargs)
+
+    monkeypatch.setattr(type(rt.db), "write", ended)
+    await work(rt)
+    assert len(peer.messages) == 1
+    assert await state(rt, sent) == ("submitted", [("pending", None), ("pending", None)])
+    monkeypatch.setattr(type(rt.db), "write", write)
+    clock.advance(timedelta(minutes=10))  # the lease of the first is over
+    peer.answers["RCPT"] = b"250 ok\r\n"
+    later = replace(rt, notes=Notes(rt.config.data_dir / "notes"))
+    await work(later)
+    assert len(peer.messages) == 1
+    assert await state(rt, sent) == ("submitted", [("sent", "2.0.0"), ("deferred", "4.2.1")])
+    clock.advance(timedelta(minutes=6))
+    await work(later)
+    assert len(peer.messages) == 2
+    assert await state(rt, sent) == ("sent", [("sent", "2.0.0"), ("sent", "2.0.0")])
+    later.notes.close()
+
+
+async def test_a_note_of_other_mail_means_nothing(rt: Runtime, ann: Mailbox, peer: Peer) -> None:
+    """Numbers of rows come again in a store that was restored; queue ids do not."""
+    sent = await make_submission(rt, ann, "bob@far.example")
+    found = await recipients(rt, sent)
+    outcomes = [transfer.Outcome(found[0].id, "sent", "2.0.0", "ok")]
+    rt.notes.put("anotherqueueid0 far.example", msgspec.msgpack.encode(outcomes))
+    rt.notes.put(
+        f"{sent.queue_id} far.example", msgspec.msgpack.encode([outcomes[0]._replace(transfer_id=TransferId(99))])
+    )
+    await work(rt)
+    assert len(peer.messages) == 1
+    assert rt.notes.find(f"{sent.queue_id} far.example") is None
+
+
+async def test_the_end_of_this_server_waits_for_the_answer_to_a_whole_message(
+    rt: Runtime, ann: Mailbox, peer: Peer
+) -> None:
+    """A task that is cancelled before the final dot leaves nothing; behind it, the answer is still taken and kept."""
+    for verb, count, wanted in (("DATA", 0, ("submitted", "pending")), ("MESSAGE", 1, ("sent", "sent"))):
+        sent = await make_submission(rt, ann, "bob@far.example")
+        running = asyncio.create_task(Worker(rt, HANDLERS).run_due())
+
+        def end(_line: bytes, running: asyncio.Task[bool] = running) -> bytes:
+            running.cancel()
+            return b"250 2.0.0 ok\r\n"
+
+        peer.answers = {verb: end}
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert len(peer.messages) == count
+        status, [(recipient, _)] = await state(rt, sent)
+        assert (status, recipient) == wanted

@@ -27,6 +27,7 @@ from restante.server import asgi
 from restante.server.metrics import Metrics
 from restante.storage import indexer
 from restante.storage.blobs.files import FileBlobs
+from restante.storage.notes import Notes
 from restante.storage.room import Room
 from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase
@@ -75,6 +76,7 @@ class Api:
             pool=pool,
             room=Room(data_dir, 0),
             connections=Connections(10, 10),
+            notes=Notes(data_dir / "notes"),
         )
         now = self._rt.clock.now()
         red = await db.write(make_tenant, "red", now)

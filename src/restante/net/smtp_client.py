@@ -25,6 +25,7 @@ TlsMode = Literal["opportunistic", "required", "implicit", "none"]
 MAX_PIPELINED = 100  # recipients in one transaction: a server must take so many (RFC 5321 §4.5.3.1.8)
 MAX_RESPONSE = 1000  # characters kept of what a server answered
 MAX_EARLY_REPLIES = 2 * MAX_PIPELINED + 10  # replies that wait to be read; more is flooding
+LAST_WORD_SECONDS = 2.0  # for the answer to a whole message when this server is ending
 HIGH_WATER = 256 * 1024  # bytes that may wait to be sent
 
 
@@ -374,11 +375,18 @@ class Session:
             self._wire.break_off(error.message)
             return Reply(554, "5.6.0", error.message)
         try:
-            return await self._wire.reply(self._timeouts.data_end)
+            return await self._final_reply()
         except (TimeoutError, ConnectionError) as error:
             reason = str(error) or "no answer"
             self._wire.break_off(reason)
             return Reply(451, "4.4.2", f"after the whole message: {reason}; it may arrive twice")
+
+    async def _final_reply(self) -> Reply:
+        """The answer to the final dot. Whoever is cancelled here waits a moment more: the server has the message."""
+        try:
+            return await self._wire.reply(self._timeouts.data_end)
+        except asyncio.CancelledError:
+            return await self._wire.reply(min(LAST_WORD_SECONDS, self._timeouts.data_end))
 
     async def _reset(self) -> None:
         """Leave nothing of this transaction to the next; a connection that cannot is closed."""

@@ -30,6 +30,7 @@ from restante.storage.blobs.base import BlobStore
 from restante.storage.blobs.files import FileBlobs
 from restante.storage.database import Database
 from restante.storage.engine import Place
+from restante.storage.notes import Notes
 from restante.storage.room import Room
 from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase, ProcessDatabase
@@ -127,6 +128,7 @@ def make_runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoo
         pool=pool,
         room=Room(config.data_dir, config.storage.min_free_bytes),
         connections=Connections(config.transfer.max_connections, config.transfer.max_connections_per_domain),
+        notes=Notes(config.data_dir / "notes"),
     )
 
 
@@ -180,6 +182,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
         engine.prepare_index(Place(config.data_dir, url))
         pool = stack.enter_context(ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work"))
         rt = make_runtime(config, db, signals, pool, secrets)
+        stack.callback(rt.notes.close)
         stack.push_async_callback(rt.connections.close)
         pool.submit(_warn_of_blobs, rt.blobs)
         first = await provisioning.first_run(rt)

@@ -1,9 +1,9 @@
 """Transfer: taking a submission's due recipients of one domain to where they are, in one job.
 
 Local recipients get it by the same job: their mailbox and the record of it are one transaction. To another server a
-message goes at least once: what that server took and we could not note (the machine stopped in between, or its answer
-never came) goes again. Everything else that could repeat is kept out: the job's lease outlives the dialogue, what
-cannot be noted yet is noted later instead of sent again, and only recipients that are not final are taken up.
+message goes at least once: what that server took and we could not note (we were killed before its answer, or that never
+came) goes again. Everything else that could repeat is kept out: its answer is noted at once and recorded from there if
+this process ends first, the job's lease outlives the dialogue, and only recipients that are not final are taken up.
 """
 
 import asyncio
@@ -11,6 +11,8 @@ import functools
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+
+import msgspec
 
 from restante import log
 from restante.config import Config, parse_server
@@ -43,6 +45,10 @@ LONGEST_SECONDS = 3600.0  # of one attempt, whatever the peers do
 RECORD_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds between tries to note what is done already
 SMARTHOST = "smarthost"  # the destination's name when everything goes there
 
+NOTED_RESPONSE = 100  # characters of a response in a note
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Outcome])
 _log = log.logger(__name__)
 
 
@@ -60,11 +66,13 @@ async def run(rt: Runtime, job: Job) -> bool:
             if work.is_local:
                 call, outcomes = await _local(rt, work, raw)
             else:
-                outcomes = _outcomes(work, await _remote(rt, work, raw))
+                outcomes = _noted(rt, work) or await _handed_over(rt, work, raw)
         except Unavailable as error:  # of ours: the bytes cannot be read or stored now
             later = Result("deferred", "4.3.0", f"local trouble: {error.message}", rt.config.hostname)
             call, outcomes = None, _outcomes(work, [later] * len(work.recipients))
     await _record(rt, call, account_id, submission_id, domain, outcomes, job)
+    if found is not None:
+        rt.notes.remove(_note_key(found[0]))
     for outcome in outcomes:
         _log.info("transferred", submission=submission_id, status=outcome.status, dsn=outcome.dsn_code, domain=domain)
     return True
@@ -100,6 +108,26 @@ async def _record(
                 raise
             _log.warning("outcome not noted yet", submission=submission_id, domain=domain)
             await asyncio.sleep(pause)
+
+
+async def _handed_over(rt: Runtime, work: Work, raw: Buffer) -> list[Outcome]:
+    """What became of each recipient at the other server; noted in the same moment, as nobody else knows of it yet."""
+    outcomes = _outcomes(work, await _remote(rt, work, raw))
+    if any(outcome.status == "sent" for outcome in outcomes):
+        short = [outcome._replace(response=outcome.response[:NOTED_RESPONSE]) for outcome in outcomes]
+        rt.notes.put(_note_key(work), _encoder.encode(short))
+    return outcomes
+
+
+def _noted(rt: Runtime, work: Work) -> list[Outcome]:
+    """What came of handing this over before, when that was not recorded any more: this server was killed."""
+    note = rt.notes.find(_note_key(work))
+    due = {recipient.id for recipient in work.recipients}
+    return [outcome for outcome in _decoder.decode(note) if outcome.transfer_id in due] if note else []
+
+
+def _note_key(work: Work) -> str:
+    return f"{work.queue_id} {work.domain}"
 
 
 def _outcomes(work: Work, results: Sequence[Result]) -> list[Outcome]:
