@@ -89,7 +89,7 @@ WITHOUT_ACCOUNT = {
     "routing.resolve",
     "tokens.find_held",
     # refusals know only the domain that they were for
-    "statistics.record_rejected",
+    "inbound.record_rejected",
     # accounts themselves
     "accounts.create",
     "accounts.find",
@@ -139,7 +139,7 @@ WITHOUT_ACCOUNT = {
     "removal.list_accounts",
     "removal.list_mailboxes",
     "arrivals.following.list_followed",
-    "statistics.find_uncounted",
+    "inbound.find_uncounted",
     "tokens.find_by_id",
     "tokens.list_all",
     "verification.count_all",
