@@ -9,18 +9,7 @@ from typing import Any
 from sqlalchemy import Column, Insert, LargeBinary, Table, bindparam, func, insert, select
 from sqlalchemy.types import String
 
-
-class Numbers(list[int | None]):
-    """A column of 64-bit integers."""
-
-
-class Texts(list[str | None]):
-    """A column of texts."""
-
-
-class Blobs(list[bytes | None]):
-    """A column of bytes."""
-
+from restante.schema.columns import Blobs, Numbers, Texts
 
 Values = dict[str, Numbers | Texts | Blobs]
 

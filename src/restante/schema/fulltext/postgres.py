@@ -10,6 +10,7 @@ kept apart by TOAST) and page and total come out of one walk. Conditions reach t
 take the length of a long OR for a reason to read the whole table.
 """
 
+import struct
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from restante.schema.fulltext.plan import AllOf, AnyOf, Expression, Scope
 if TYPE_CHECKING:  # the indexer imports this module and must stay small
     from sqlalchemy import Connection
 
+_COUNT = struct.Struct("!i")
 GROUP = 16  # a deep chain of ORs is walked to its end for each message: a tree of small groups is not
 
 
@@ -31,10 +33,14 @@ def quote(account_id: int, term: str) -> str:
     return f"'{account_id}#{term}'"
 
 
-def vector(account_id: int, terms: Iterable[str]) -> str:
-    """The ``tsvector`` of terms of an account."""
-    joined = f"' '{account_id}#".join(terms)
-    return quote(account_id, joined)
+def vector(account_id: int, terms: Iterable[str]) -> bytes:
+    """The ``tsvector`` of terms of an account, as ``tsvectorrecv`` reads it: their number, then each in the order of
+    its bytes with a zero behind it and no positions. Reading them as text takes three times as long.
+    """
+    ordered = sorted(terms)  # by code points, which is the order of UTF-8's bytes
+    mark = f"{account_id}#"
+    joined = f"\0\0\0{mark}".join(ordered)
+    return _COUNT.pack(len(ordered)) + f"{mark}{joined}\0\0\0".encode()
 
 
 def mailbox_term(mailbox_id: int) -> str:

@@ -25,9 +25,11 @@ import psycopg
 import zstandard
 
 from restante.mail import words
+from restante.schema.columns import Blobs, Numbers, Texts, Vectors
 from restante.schema.fulltext import postgres
 from restante.schema.fulltext.plan import unidata_version
 from restante.storage.index_text import folded_text
+from restante.storage.postgres import arrays
 
 VERSION = f"1/{unidata_version}"  # of the tables below, of words.py and of Python's character data
 
@@ -98,7 +100,7 @@ _KEPT = (
 )
 _PUT = (
     "INSERT INTO search_documents (account_id, message_id, mailbox_id, folder_id, is_cut, terms, folded)"
-    " VALUES (%s, %s, %s, %s, %s, %s::tsvector, %s) ON CONFLICT (account_id, message_id) DO UPDATE"
+    " SELECT * FROM unnest(%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (account_id, message_id) DO UPDATE"
     " SET mailbox_id = excluded.mailbox_id, folder_id = excluded.folder_id, is_cut = excluded.is_cut,"
     " terms = excluded.terms, folded = excluded.folded"
 )
@@ -107,8 +109,8 @@ _UNKNOWN = (
     ' ON t.account_id = %s AND t.size = length(n.term) AND t.term = n.term COLLATE "C" WHERE t.term IS NULL'
 )
 _LEARN = (
-    "INSERT INTO search_terms (account_id, size, term, grams) SELECT %s, length(term), term, grams::tsvector"
-    " FROM unnest(string_to_array(%s, ' '), string_to_array(%s, E'\\n')) AS n(term, grams) ON CONFLICT DO NOTHING"
+    "INSERT INTO search_terms (account_id, size, term, grams) SELECT %s, length(term), term, grams"
+    " FROM unnest(%s, %s) AS n(term, grams) ON CONFLICT DO NOTHING"
 )
 UNUSED = (  # a look-up for each word: as a plain NOT EXISTS the planner may well compare every word with every row
     "SELECT w.n FROM unnest(%s::int[], %s::text[]) AS w(n, term) WHERE NOT (SELECT EXISTS (SELECT"
@@ -126,9 +128,23 @@ class Source(NamedTuple):
     folded: str
 
 
+class Document(NamedTuple):
+    """A row of ``search_documents``."""
+
+    account_id: int
+    message_id: int
+    mailbox_id: int
+    folder_id: int
+    is_cut: int
+    terms: bytes
+    folded: bytes
+
+
 def connect(url: str) -> psycopg.Connection[tuple[Any, ...]]:
     """A connection whose commits are not waited for: what is lost with a commit is still in the queue."""
-    return psycopg.connect(url, autocommit=True, options="-c synchronous_commit=off -c jit=off")
+    conn = psycopg.connect(url, autocommit=True, options="-c synchronous_commit=off -c jit=off")
+    arrays.register(conn)
+    return conn
 
 
 def prepare(url: str) -> None:
@@ -182,7 +198,7 @@ class Indexer:
             raise
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._conn.execute(query.encode(), values).fetchall()
+        return self._conn.execute(query.encode(), values, binary=True).fetchall()  # as text, bytes are twice as many
 
     def _follow(self) -> int:
         """One batch of the queue. Accounts take turns: each batch begins behind the last one's last account."""
@@ -249,7 +265,7 @@ class Indexer:
         ]
         kept = {(account, message): folded for account, message, folded in self._rows(_KEPT, _columns(keys))}
         moved: list[tuple[int, int, int]] = []
-        documents: list[tuple[Any, ...]] = []
+        documents: list[Document] = []
         fresh: dict[int, set[str]] = {}
         for source in sources:
             zipped = self._zip.compress(source.folded.encode("utf-8", "surrogatepass"))
@@ -258,26 +274,17 @@ class Indexer:
                 continue
             found = words.terms(source.folded)
             fresh.setdefault(source.account_id, set()).update(found.vocabulary)
-            documents.append(self._document(source, found.vocabulary | found.others, zipped))
+            documents.append(_document(source, found.vocabulary | found.others, zipped))
         for account, terms in fresh.items():
             self._learn(account, terms, epochs[account])
-        with self._conn.cursor() as cursor:
-            if documents:
-                cursor.executemany(_PUT, documents)
-                self._has_pending = True
-            if moved:
-                move = "UPDATE search_documents SET folder_id = %s WHERE account_id = %s AND message_id = %s"
-                cursor.executemany(move, moved)
+        if documents:
+            *numbers, vectors, texts = zip(*documents, strict=True)
+            self._conn.execute(_PUT, (*map(Numbers, numbers), Vectors(vectors), Blobs(texts)))
+            self._has_pending = True
+        if moved:
+            move = "UPDATE search_documents SET folder_id = %s WHERE account_id = %s AND message_id = %s"
+            self._conn.cursor().executemany(move, moved)
         self._take_out(sorted(keys - {(source.account_id, source.message_id) for source in sources}))
-
-    def _document(self, source: Source, terms: set[str], zipped: bytes) -> tuple[Any, ...]:
-        account_id = source.account_id
-        mailbox = postgres.mailbox_term(source.mailbox_id)
-        vector = postgres.vector(account_id, [mailbox, *terms])
-        is_cut = len(vector) * 4 > TERMS_BYTES and len(vector.encode()) > TERMS_BYTES
-        if is_cut:
-            vector = postgres.vector(account_id, [mailbox])
-        return account_id, source.message_id, source.mailbox_id, source.folder_id, int(is_cut), vector, zipped
 
     def _learn(self, account_id: int, terms: set[str], epoch: int) -> None:
         """Enter words into the vocabulary of their account."""
@@ -292,7 +299,7 @@ class Indexer:
         new = [row[0] for row in self._rows(_UNKNOWN, (" ".join(unknown), account_id))]
         if new:
             grams = [postgres.vector(account_id, postgres.gram_terms(term)) for term in new]
-            self._conn.execute(_LEARN, (account_id, " ".join(new), "\n".join(grams)))
+            self._conn.execute(_LEARN, (account_id, Texts(new), Vectors(grams)))
         self._known[account_id] = epoch, known | terms
 
     def _take_out(self, gone: Sequence[Key]) -> None:
@@ -358,6 +365,16 @@ class Indexer:
         """Those of ``terms`` that no document of the account has."""
         quoted = [postgres.quote(account_id, term) for term in terms]
         return [terms[row[0]] for row in self._rows(UNUSED, (list(range(len(terms))), quoted, account_id))]
+
+
+def _document(source: Source, terms: set[str], zipped: bytes) -> Document:
+    account_id = source.account_id
+    mailbox = postgres.mailbox_term(source.mailbox_id)
+    vector = postgres.vector(account_id, [mailbox, *terms])
+    is_cut = len(vector) > TERMS_BYTES
+    if is_cut:
+        vector = postgres.vector(account_id, [mailbox])
+    return Document(account_id, source.message_id, source.mailbox_id, source.folder_id, int(is_cut), vector, zipped)
 
 
 def _columns(keys: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
