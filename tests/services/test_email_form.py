@@ -70,6 +70,15 @@ def test_attachments() -> None:
     assert (shown[1]["size_in_bytes"], shown[1]["size_for_human"]) == (len(part), f"{len(part)}.00B")
 
 
+def test_a_hundred_attachments_are_listed() -> None:
+    raw = b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
+    raw += b"--b\r\nContent-Type: application/pdf\r\n\r\nx\r\n" * 300 + b"--b--\r\n"
+    parsed = message.parse(raw)
+    assert len(parsed.attachments) == 300
+    shown = email_form.show(replace(PLAIN, structure=message.dump(parsed))).attachments
+    assert [one.file_name for one in shown] == [f"attachment-{index}" for index in range(100)]
+
+
 def test_attachments_are_found_by_their_ids() -> None:
     shown = email_form.show(RICH).attachments
     assert [email_form.find_attachment(EMAIL_ID, 3, one.id) for one in shown] == [0, 1, 2]

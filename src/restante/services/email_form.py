@@ -18,6 +18,7 @@ from restante.mail.message import Attachment
 from restante.mail.structure import Part
 
 MAX_SUBJECT = 255  # characters
+MAX_ATTACHMENTS = 100  # of one email that are listed; the others are in the raw message
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 _encoder = msgspec.json.Encoder()
@@ -153,7 +154,7 @@ def _attachments(arrival: Arrival, kept: bytes) -> list[EmailAttachment]:
     parsed = message.load(kept)
     parts = {part.section: part for part in structure.walk(parsed.root)}
     when = moment(arrival.created_at)[:19].replace("T", " ")
-    return [_attachment(arrival.id, one, parts[one.section], when) for one in parsed.attachments]
+    return [_attachment(arrival.id, one, parts[one.section], when) for one in parsed.attachments[:MAX_ATTACHMENTS]]
 
 
 def _attachment(email_id: uuid.UUID, attachment: Attachment, part: Part, when: str) -> EmailAttachment:

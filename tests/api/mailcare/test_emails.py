@@ -393,7 +393,7 @@ async def test_large_ones_are_the_same(rt: Runtime, team: Caller, monkeypatch: p
     place = f"/emails/{(await team.newest())['id']}"
     before = [await team.get("/emails"), await team.get(place, headers={"accept": "text/html"})]
     monkeypatch.setattr(emails, "OFF_LOOP_BYTES", 0)
-    monkeypatch.setattr(emails, "OFF_LOOP_EMAILS", 0)
+    monkeypatch.setattr(emails, "OFF_LOOP_ITEMS", 0)
     after = [await team.get("/emails"), await team.get(place, headers={"accept": "text/html"})]
     assert [reply.body for reply in after] == [reply.body for reply in before]
     assert {reply.status for reply in after} == {200}

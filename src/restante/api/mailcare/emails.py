@@ -25,7 +25,7 @@ from restante.services import email_form, retrieval
 from restante.services.retrieval import Content
 
 OFF_LOOP_BYTES = 256 * 1024  # bodies of larger messages are decoded in a thread
-OFF_LOOP_EMAILS = 100  # longer pages are made in a thread
+OFF_LOOP_ITEMS = 100  # pages of more emails and attachments are made in a thread
 DONE = Answer(content_type=HTML)  # nothing to read, as clients know it
 _VARY = ((b"vary", b"Accept"),)
 UUID_FORM = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -38,7 +38,7 @@ async def list_emails(call: Call) -> Answer:
     found = await following.list_page(call.rt, caller.account_id, wanted.filter, page=wanted.page, limit=wanted.limit)
     if not found.total and not caller.is_hosted:
         await _require_known(call, caller, wanted.filter)
-    if len(found.arrivals) <= OFF_LOOP_EMAILS:
+    if sum(1 + one.attachments for one in found.arrivals) <= OFF_LOOP_ITEMS:
         return _listed(call, found, wanted)
     return await asyncio.get_running_loop().run_in_executor(call.rt.pool, _listed, call, found, wanted)
 
