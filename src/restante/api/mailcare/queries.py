@@ -11,6 +11,7 @@ from restante.core.arrivals import Filter
 from restante.http import schemas
 from restante.http.calls import Call
 from restante.http.problems import Refused
+from restante.mail import dates
 
 MAX_CHARS = 1_000  # of a parameter's text
 DEFAULT_LIMIT = 25
@@ -20,8 +21,7 @@ ON = frozenset(("1", "true", "on", "yes"))
 OFF = frozenset(("0", "false", "off", "no"))
 
 _NUMBER = re.compile(r"\+?0*([1-9][0-9]*)", re.ASCII)
-_LOST_PLUS = re.compile(r"(.*\d) (\d\d:?\d\d)", re.ASCII)  # a "+" of a zone that was not escaped
-_DATE_ONLY = 10  # characters
+_ZONE_APART = re.compile(r"(.*:\d\d(?:\.\d+)?) +([+-]?)(\d\d:?\d\d)", re.ASCII)  # without a sign: an unescaped "+"
 _SECOND, _MOMENT = timedelta(seconds=1), timedelta(microseconds=1)
 
 _Text = Annotated[str, Meta(max_length=MAX_CHARS)]
@@ -105,15 +105,15 @@ def read(call: Call) -> Wanted:
 
 
 def read_date(text: str) -> datetime | None:
-    """A moment in any form of ISO 8601 that clients send, UTC without a zone; None for what is none."""
-    lost = _LOST_PLUS.fullmatch(text)
-    if lost is not None and len(lost[1]) > _DATE_ONLY:
-        text = f"{lost[1]}+{lost[2]}"
+    """A moment as ISO 8601 has it, or as the Date field of a mail; UTC without a zone. None for what is none."""
+    apart = _ZONE_APART.fullmatch(text)
+    if apart is not None:
+        text = f"{apart[1]}{apart[2] or '+'}{apart[3]}"
     try:
         found = datetime.fromisoformat(text.upper())
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
-        return None
+        return dates.parse(text)
 
 
 def _last(until: datetime) -> datetime:
