@@ -1,6 +1,7 @@
-"""A place that webhooks call, cheap enough to measure the caller: ``python -m tools.webhook_sink`` prints its port.
+"""A place that webhooks and automations call, cheap enough to measure the caller.
 
-POST is answered 200 and counted, with the time since the event; GET gives the count and the times since the last GET.
+``python -m tools.webhook_sink`` prints its port. POST is answered 200 and counted, with the time since the event (of an
+automation: since the message got its id); GET gives the count and the times since the last GET.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ import uvloop
 
 _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 _STAMP = b'"timestamp":"'
+_CALL = b"webhook-id: msg_"
+_OF_AUTOMATION = 65  # characters of two ids; of a webhook's call the second part is a number
 
 
 class Sink:
@@ -24,7 +27,7 @@ class Sink:
 
     def report(self) -> bytes:
         """The figures as JSON; lags in seconds."""
-        lags = [at - datetime.fromisoformat(stamp.decode()).timestamp() for at, stamp in self.stamps]
+        lags = [at - _moment(stamp.decode()) for at, stamp in self.stamps]
         self.stamps.clear()
         return json.dumps({"count": self.count, "lags": lags}).encode()
 
@@ -51,10 +54,22 @@ class Connection(asyncio.Protocol):
             if len(self._buffer) < end + 4 + size:
                 return
             body, self._buffer = self._buffer[end + 4 : end + 4 + size], self._buffer[end + 4 + size :]
-            start = body.index(_STAMP) + len(_STAMP)
             self._sink.count += 1
-            self._sink.stamps.append((time.time(), body[start : start + 27]))
+            self._sink.stamps.append((time.time(), _stamp(head, body)))
             self._transport.write(_OK)
+
+
+def _stamp(head: bytes, body: bytes) -> bytes:
+    """What tells when it happened: the event's time, or the first half of a message's id (RFC 9562 §5.7)."""
+    call = head.partition(_CALL)[2].partition(b"\r\n")[0]
+    if len(call) == _OF_AUTOMATION:
+        return call[33:45]
+    start = body.index(_STAMP) + len(_STAMP)
+    return body[start : start + 27]
+
+
+def _moment(stamp: str) -> float:
+    return int(stamp, 16) / 1000 if len(stamp) == 12 else datetime.fromisoformat(stamp).timestamp()
 
 
 async def serve() -> None:

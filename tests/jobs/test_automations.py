@@ -23,6 +23,7 @@ from restante.core.automation_runs import Run
 from restante.core.automations import Automation, Conditions, NewAutomation
 from restante.core.delivery import Delivered
 from restante.core.mailboxes import Mailbox
+from restante.errors import Conflict
 from restante.ids import AccountId, EventNumber
 from restante.jobs import automations as jobs
 from restante.jobs import courier as couriers
@@ -429,8 +430,10 @@ async def test_a_lost_secret_sends_nothing(near: Runtime, bob: Mailbox, engine: 
         await engine.run_due()
         assert receiver.told == []
         assert [run.error for run in await runs(near, made)] == ["secret_lost"]
-        _, secret = await service.rotate_secret(near, bob.account_id, made.public_id)
+        with pytest.raises(Conflict):
+            await service.revise(near, bob.account_id, made.public_id, {"title": "x"})
         await service.change(near, bob.account_id, made.public_id, replace(PLAIN, url=receiver.url), "other")
+        _, secret = await service.rotate_secret(near, bob.account_id, made.public_id)
         clock.advance(timedelta(seconds=7))
         await engine.run_due()
         receiver.told[0].verify(secret)

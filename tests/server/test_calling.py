@@ -9,14 +9,16 @@ from dataclasses import replace
 import pytest
 
 from restante.core import events, webhook_calls
+from restante.core.automations import NewAutomation
 from restante.core.mailboxes import Mailbox
 from restante.core.webhooks import NewWebhook, Webhook
 from restante.ids import EventNumber
 from restante.runtime import Runtime
 from restante.server import calling
 from restante.server.calling import CourierProcess
+from restante.services import automations
 from restante.services import webhooks as service
-from tests.makers import make_mailbox
+from tests.makers import arrive, make_mailbox
 from tests.receiver import Told, receiving
 
 SECONDS = 60.0
@@ -92,6 +94,20 @@ async def test_it_starts_with_the_first_webhook_and_again_when_it_died(
         while (number := await arrivals.next()) != two:
             assert number == one  # killed before that was recorded
         assert running.pid not in (first, None)
+
+
+async def test_it_starts_with_the_first_automation(near: Runtime, bob: Mailbox, running: CourierProcess) -> None:
+    subjects: asyncio.Queue[str] = asyncio.Queue()
+
+    def answer(told: Told) -> int:
+        subjects.put_nowait(told.data["data"]["subject"])
+        return 200
+
+    async with receiving(answer) as receiver:
+        await automations.create(near, bob.account_id, NewAutomation("Every mail", url=receiver.url), None)
+        await arrive(near, bob)
+        assert await asyncio.wait_for(subjects.get(), SECONDS) == "hello"
+    assert running.pid is not None
 
 
 async def test_what_came_back_is_recorded_before_it_ends(near: Runtime, bob: Mailbox) -> None:

@@ -1,4 +1,7 @@
-"""Webhooks: what three of them cost a burst of mail, how fast they are told, how late at a steady pace."""
+"""Webhooks and automations: what they cost a burst of mail, how fast they are told, how late at a steady pace.
+
+Three webhooks are told of every mail, and each of ten automations is for a tenth of them: four calls a mail.
+"""
 
 import asyncio
 import json
@@ -22,6 +25,8 @@ from tools.mailgen import Generator, Mail
 from tools.server import Server, command
 
 WEBHOOKS = 3
+AUTOMATIONS = 10  # each for senders whose address has another last digit
+CALLS = WEBHOOKS + 1  # about one mail
 BURST = 20_000  # mails
 QUICK_BURST = 2_000
 PACE = 200  # mails a second
@@ -43,7 +48,7 @@ def sinking() -> Iterator[str]:
 
 
 def run(options: Options) -> list[Table]:
-    """A burst without webhooks, the same with them, then a steady pace."""
+    """A burst without them, the same with them, then a steady pace."""
     base = Path(tempfile.mkdtemp(prefix="restante-bench-", dir=options.directory))
     count = QUICK_BURST if options.seconds < 10 else BURST
     environment = {**os.environ, "RESTANTE_EGRESS_ALLOW": "127.0.0.0/8"}
@@ -51,16 +56,16 @@ def run(options: Options) -> list[Table]:
         with Server(base / "plain") as server:
             _burst(server, count // 10, "warm")
             without = _burst(server, count, "w")
-        say(f"  without webhooks {without.rate:7.0f} mails/s")
+        say(f"  without {without.rate:7.0f} mails/s")
         with sinking() as url, Server(base / "data", environment=environment) as server:
             _burst(server, count // 10, "warm")
             _add(base / "data", url)
             load = _burst(server, count, "x")
             told = _ask(url)["count"]
-            say(f"  with {WEBHOOKS} webhooks  {load.rate:7.0f} mails/s; {told} calls made meanwhile")
+            say(f"  with them {load.rate:7.0f} mails/s; {told} calls made meanwhile")
             began, used = time.perf_counter(), server.cpu_seconds()
-            _await(url, WEBHOOKS * load.accepted)
-            drained = WEBHOOKS * load.accepted - told
+            _await(url, CALLS * load.accepted)
+            drained = CALLS * load.accepted - told
             drain = drained / (time.perf_counter() - began)
             cost = _cpu_each(used, server.cpu_seconds(), drained)
             say(f"  drained at {drain:7.0f} calls/s; CPU a call: {cost}")
@@ -96,6 +101,9 @@ def _cpu_each(before: dict[str, float], after: dict[str, float], count: int) -> 
 def _add(data_dir: Path, url: str) -> None:
     for _ in range(WEBHOOKS):
         command(data_dir, "webhook", "add", url, "--type", "message.received")
+    for digit in range(AUTOMATIONS):
+        form = ("json", "raw")[digit % 2]
+        command(data_dir, "automation", "add", f"{digit}", "--sender", f"{digit}@", "--url", url, "--format", form)
 
 
 def _ask(url: str) -> Any:
@@ -113,10 +121,10 @@ def _await(url: str, count: int) -> None:
 
 def _table(count: int, without: float, rate: float, drain: float, lag: float, cost: str) -> Table:
     return Table(
-        title=f"Webhooks: {WEBHOOKS} of them, told of every mail",
+        title=f"{WEBHOOKS} webhooks told of every mail, {AUTOMATIONS} automations each of a tenth",
         columns=("", "figure"),
         rows=[
-            ("mails/s without webhooks", f"{without:,.0f}"),
+            ("mails/s without them", f"{without:,.0f}"),
             ("mails/s with them", f"{rate:,.0f}"),
             ("calls/s after the burst", f"{drain:,.0f}"),
             (f"ms from event to call, p95, at {PACE} mails/s", f"{lag * 1000:,.0f}"),

@@ -50,11 +50,17 @@ async def create(
 async def change(
     rt: Runtime, account_id: AccountId, public_id: UUID, new: NewAutomation, token: str | None
 ) -> Automation:
-    """Give an automation other properties, all of them. NotFound ``automation_not_found``; Invalid naming the field."""
+    """Give an automation other properties, all of them; one whose signing secret is lost gets a new one.
+
+    Errors: NotFound ``automation_not_found``; Invalid naming the field.
+    """
     _require_sound(new, token)
     purpose = automations.secret_purpose(public_id)
     new = replace(new, secret_token=None if token is None else rt.vault.seal(token, purpose))
-    return await rt.db.write(automations.change, account_id, public_id, new, rt.clock.now())
+    changed = await rt.db.write(automations.change, account_id, public_id, new, rt.clock.now())
+    if changed.signing_secret == LOST:
+        changed, _ = await rotate_secret(rt, account_id, public_id)
+    return changed
 
 
 async def rotate_secret(

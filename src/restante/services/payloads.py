@@ -1,6 +1,7 @@
 """Payloads: the bodies of calls about a received message, as MailCare has them, and how many may be under way."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import assert_never
@@ -21,6 +22,7 @@ from restante.services import email_form, retrieval
 from restante.services.email_form import Email
 from restante.services.retrieval import Content
 
+PATIENCE_SECONDS = 60.0  # until an account's mail is in its lists
 BYTES_AT_ONCE = 128 * 1024 * 1024  # of messages that are under way at one time
 
 
@@ -82,9 +84,19 @@ class Payloads:
         async with lock:  # one for all that wait
             found = await self._find(account_id, row)
             if found is None:
-                await arrival_service.ready(self._rt, account_id)
+                await self._catch_up(account_id)
                 found = await self._rt.db.read(arrivals.find, account_id, row.public_id)
         return found
+
+    async def _catch_up(self, account_id: AccountId) -> None:
+        """Bring the lists up to date, however much mail there is: that is no failure of the place to be called."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await arrival_service.ready(self._rt, account_id)
+            except Unavailable as error:
+                if error.code != "arrivals_not_ready" or time.monotonic() > until:
+                    raise
 
     async def _find(self, account_id: AccountId, row: MessageRow) -> Arrival | None:
         try:
