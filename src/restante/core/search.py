@@ -27,6 +27,7 @@ LIMIT_MAX = 1_000
 OFFSET_MAX = 100_000
 NEAR = 240  # characters on either side of a hit in which its snippet is looked for
 READABLE_MAX = 64 * 1024  # characters of its text that are looked through
+KEPT_CHARS = 1 << 20  # of texts in each of the two generations that a connection keeps
 
 _c = tables.contents.c
 _CONTENTS = PreparedByIds(
@@ -82,25 +83,63 @@ def search(
     return Results(total, list(_hits(conn, account_id, rows, pieces)), found.is_complete)
 
 
+class _Texts:
+    """The texts of messages that were looked at of late: whoever searches, searches again, and mostly in new mail.
+
+    By content, whose bytes never change. Two generations: what was not asked for in the younger one's time is dropped.
+    """
+
+    __slots__ = ("_before", "_now", "_size")
+
+    def __init__(self) -> None:
+        self._now: dict[int, str] = {}
+        self._before: dict[int, str] = {}
+        self._size = 0
+
+    def get(self, content_id: int) -> str | None:
+        """The text, if it is here."""
+        found = self._now.get(content_id)
+        if found is None and (found := self._before.get(content_id)) is not None:
+            self.put(content_id, found)
+        return found
+
+    def put(self, content_id: int, text: str) -> None:
+        """Keep a text."""
+        if len(text) > READABLE_MAX:
+            return
+        if self._size + len(text) > KEPT_CHARS:
+            self._before, self._now, self._size = self._now, {}, 0
+        self._now[content_id] = text
+        self._size += len(text)
+
+
 def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pieces: Sequence[str]) -> Iterator[Hit]:
     snippets = {row.id: excerpt(row.preview, pieces) for row in rows}
     missing = [row for row in rows if snippets[row.id] is None]
-    contents = {
-        row[0]: row for row in _CONTENTS.rows(conn, {"account": account_id}, [one.content_id for one in missing])
-    }
-    unzip = zstandard.ZstdDecompressor()
+    texts = _texts(conn, account_id, missing)
     for row in missing:
-        if row.content_id not in contents:
-            continue
-        _, size_bytes, structure, packed, folded = contents[row.content_id]
-        if packed is not None:
-            raw = unzip.decompress(packed, max_output_size=size_bytes)
-            body = "\n".join(message.readable(message.load(structure), raw, READABLE_MAX))
-        else:
-            body = _body(fulltext.unfold(unzip, folded or b""), row.preview)
-        snippets[row.id] = excerpt(body, pieces)
+        if row.content_id in texts:
+            snippets[row.id] = excerpt(texts[row.content_id], pieces)
     for row in rows:
         yield Hit(row, snippets[row.id] or _cut(row.preview, 0))
+
+
+def _texts(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow]) -> dict[int, str]:
+    """The text of each message, by content."""
+    kept: _Texts = conn.info.setdefault("texts", _Texts())
+    texts: dict[int, str] = {row.content_id: text for row in rows if (text := kept.get(row.content_id)) is not None}
+    previews = {row.content_id: row.preview for row in rows if row.content_id not in texts}
+    unzip = zstandard.ZstdDecompressor()
+    for found in _CONTENTS.rows(conn, {"account": account_id}, list(previews)):
+        content_id, size_bytes, structure, packed, folded = found
+        if packed is not None:
+            raw = unzip.decompress(packed, max_output_size=size_bytes)
+            text = "\n".join(message.readable(message.load(structure), raw, READABLE_MAX))
+        else:
+            text = _body(fulltext.unfold(unzip, folded or b""), previews[content_id])
+        texts[content_id] = text
+        kept.put(content_id, text)
+    return texts
 
 
 def _body(folded: str, preview: str) -> str:
@@ -124,9 +163,11 @@ def _first(folded: str, pieces: Sequence[str]) -> int | None:
 
 def _near(text: str, place: int) -> str | None:
     """The excerpt around ``place``, made of its surroundings alone; None when these are mostly white space."""
-    start, end = max(place - NEAR, 0), place + NEAR
-    before, after = " ".join(text[start:place].split()), " ".join(text[place:end].split())
-    if (start and len(before) < SNIPPET) or (end < len(text) and len(after) < SNIPPET):
+    after = " ".join(text[place : place + NEAR].split())
+    is_long = len(after) >= SNIPPET  # then no more than ``BEFORE`` stands in front of the hit
+    start = max(place - (2 * BEFORE if is_long else NEAR), 0)
+    before = " ".join(text[start:place].split())
+    if (start and len(before) < (BEFORE if is_long else SNIPPET)) or (place + NEAR < len(text) and not is_long):
         return None
     gap = " " if before and text[place - 1].isspace() else ""
     return _cut(before + gap + after, len(before) + len(gap))
