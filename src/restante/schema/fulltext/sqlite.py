@@ -8,7 +8,7 @@ per vocabulary entry, its trigrams, each marked with the account.
 
 FTS5 finds the lower end of a stretch at once, the upper end only by walking towards it from the list's end, and the
 exact total takes one walk anyway. So a stretch is walked once, upwards: the first ``PROBE`` hits are read (mostly these
-are all), the others are counted, and of these only the newest are read, as many as their density lets expect.
+are all), then the newest, as many as the density of the first lets expect; what lies between is counted.
 """
 
 import json
@@ -131,15 +131,15 @@ class SQLiteIndex:
         newest = self._rows("SELECT max(id) FROM search.fts_docsize WHERE id BETWEEN ? AND ?", (first, last))[0][0]
         reach = 2 * wanted * ((start - first) // PROBE + 1)
         known_from = max(newest - reach, start)
-        sql = f"SELECT count(*), json_group_array(rowid) FILTER (WHERE rowid >= ?) {_HITS}"
-        count, listed = self._rows(sql, (known_from, match, start, last))[0]
-        found: list[int] = json.loads(listed)
+        found = self._documents(f"{_HITS} ORDER BY rowid", match, known_from, last)
+        count = self._rows(f"SELECT count(*) {_HITS}", (match, start, known_from - 1))[0][0]
+        total = PROBE + count + len(found)
         while len(found) < wanted and known_from > start:  # rarer of late: look further back
             reach *= 4
             before = max(known_from - reach, start)
             found = self._documents(f"{_HITS} ORDER BY rowid", match, before, known_from - 1) + found
             known_from = before
-        return (oldest + found if len(found) < wanted else found), PROBE + count
+        return (oldest + found if len(found) < wanted else found), total
 
     def _documents(self, hits: str, match: str, first: int, last: int) -> list[int]:
         return [row[0] for row in self._rows(f"SELECT rowid {hits}", (match, first, last))]
