@@ -6,7 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from tools.bench import engines, ingest, memory, postfix, reading, report, sending, statistics, streams, webhooks
+from tools.bench import (
+    emails,
+    engines,
+    ingest,
+    memory,
+    postfix,
+    reading,
+    report,
+    sending,
+    statistics,
+    streams,
+    webhooks,
+)
 from tools.bench.report import Options, Table
 
 Bench = Callable[[Options], list[Table]]
@@ -20,6 +32,7 @@ BENCHES: dict[str, Bench] = {
     "send": sending.run,
     "list": reading.run_list,
     "search": reading.run_search,
+    "emails": emails.run,
     "statistics": statistics.run,
     "memory": memory.run,
     "webhooks": webhooks.run,

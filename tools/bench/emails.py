@@ -11,7 +11,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,20 +21,21 @@ from urllib.parse import urlencode
 from sqlalchemy import select, update
 
 from restante.core import accounts, arrivals, routing
-from restante.core.arrivals import Filter
 from restante.ids import AccountId
+from restante.mail import subjects
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
 from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase
 from tools.bench import store
-from tools.bench.reading import percentiles
+from tools.bench.reading import address, percentiles
 from tools.bench.report import Options, Table, Target, say
 from tools.server import Server, command
 
 INBOXES = 5_000
-REQUESTS = 60  # of each kind
-DRAWN = 2_500  # texts that are counted to have so many of each selectivity
+REQUESTS = 40  # of each kind
+DRAWN = 4_000  # texts of which those are taken that have the wanted number of hits
+SAMPLED = 5_000  # mails from which the hits of a text are guessed before all are looked at
 PER_PAGE = 25
 DEEP = 1_000
 FEW_HITS, FEW_MILLISECONDS, MANY_MILLISECONDS, STATISTICS_MILLISECONDS = 20_000, 20.0, 300.0, 5.0
@@ -43,8 +44,9 @@ STEP = 500
 
 
 class Mail(NamedTuple):
-    """What filters look at."""
+    """What filters look at; ``searched`` is all of it that a search does."""
 
+    searched: str
     subject: str
     inbox: str
     sender: str
@@ -65,14 +67,15 @@ def run(options: Options) -> list[Table]:
     data_dir = store.open_store(options)
     account_id, team = asyncio.run(_prepare(data_dir))
     mails = asyncio.run(_read(data_dir, account_id))
+    kinds = list(_kinds(mails))
     rows, targets = [], []
     with Server(data_dir) as server:
         made = command(
             data_dir, *["token", "create", "--dialect", "mailcare", "--account", "default", "--rate-limit", "none"]
         )
-        client = _Client(server.http, made["token"], f"/api/teams/{team}")
+        client = _Client(address(server), made["token"], f"/api/teams/{team}")
         client.get("/emails", {})
-        for kind in _kinds(mails):
+        for kind in kinds:
             latencies = [client.timed("/emails", query, total) for query, total in kind.asked]
             rows.append((kind.name, str(len(latencies)), *percentiles(latencies)))
             targets.append(_target(kind.name, latencies, kind.most_milliseconds))
@@ -98,8 +101,8 @@ def _target(name: str, latencies: list[float], most: float) -> Target:
 class _Client:
     """One connection to one team."""
 
-    def __init__(self, address: tuple[str, int], token: str, base: str) -> None:
-        self._connection = http.client.HTTPConnection(*address, timeout=60)
+    def __init__(self, place: tuple[str, int], token: str, base: str) -> None:
+        self._connection = http.client.HTTPConnection(*place, timeout=60)
         self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         self._base = base
 
@@ -132,16 +135,16 @@ def _kinds(mails: list[Mail]) -> Iterator[Kind]:
     yield Kind("all, page 1", [({}, everything)] * REQUESTS, FEW_MILLISECONDS)
     yield Kind(f"all, page {DEEP:,}", [(deep, everything)] * REQUESTS, FEW_MILLISECONDS)
     yield from _by_inbox(mails, rng)
-    texts = _by_level(mails, _drawn(mails, rng), rng)
-    for name, of_name in texts.items():
-        for (_, most), asked in sorted(of_name.items()):
-            hits = f"up to {most:,} hits" if most <= everything else f"over {FEW_HITS:,} hits"
-            if asked:
-                limit = FEW_MILLISECONDS if most <= FEW_HITS else MANY_MILLISECONDS
-                yield Kind(f"{name}, {hits}", asked, limit)
-                if most > FEW_HITS:
-                    again = [(query | deep, total) for query, total in asked if total > DEEP * PER_PAGE]
-                    yield Kind(f"{name}, {hits}, page {DEEP:,}, counted before", again, MANY_MILLISECONDS)
+    for parameter, texts in _drawn(mails, rng).items():
+        for (_, most), asked in _by_level(mails, parameter, texts, rng).items():
+            if not asked:
+                continue
+            is_few = most <= FEW_HITS
+            name = f"{parameter}, {f'up to {most:,}' if is_few else f'over {FEW_HITS:,}'} hits"
+            yield Kind(name, asked, FEW_MILLISECONDS if is_few else MANY_MILLISECONDS)
+            if not is_few:
+                again = [(query | deep, total) for query, total in asked if total > DEEP * PER_PAGE]
+                yield Kind(f"{name}, page {DEEP:,} after that", again, MANY_MILLISECONDS)
 
 
 def _by_inbox(mails: list[Mail], rng: random.Random) -> Iterator[Kind]:
@@ -158,66 +161,60 @@ def _by_inbox(mails: list[Mail], rng: random.Random) -> Iterator[Kind]:
     yield Kind("inbox and since", asked, FEW_MILLISECONDS)
 
 
-def _drawn(mails: list[Mail], rng: random.Random) -> dict[str, list[tuple[dict[str, str], re.Pattern[str]]]]:
+Test = Callable[[Mail], bool]
+Texts = dict[str, Test]
+
+
+def _drawn(mails: list[Mail], rng: random.Random) -> dict[str, Texts]:
     """Patterns and searches as people write them: words out of subjects, parts of words, of addresses."""
-    subjects: dict[str, re.Pattern[str]] = {}
-    searches: dict[str, re.Pattern[str]] = {}
+    patterns: Texts = {}
+    searches: Texts = {}
+    for text in ("*e*", "*s1*", "*in*", "*your*"):
+        patterns[text] = _whole(text)
+    for text in ("example", "marco", "lists.example.net", "re", "an", "e"):
+        searches[text] = _part(text)
     for _ in range(DRAWN):
         mail = rng.choice(mails)
         words = [word for word in mail.subject.split(" ") if word.isalnum()]
         if not words:
             continue
         place = rng.randrange(len(words))
-        pattern = rng.choice(
-            (f"*{words[place]}*", f"{words[0]}*", f"*{' '.join(words[place : place + 2])}*", f"{words[0]}*{words[-1]}*")
-        )
-        subjects[pattern] = re.compile(".*".join(map(re.escape, pattern.split("*"))))
+        pair = " ".join(words[place : place + 2])
+        text = rng.choice((f"*{words[place]}*", f"{words[0]}*", f"*{pair}*", f"{words[0]}*{words[-1]}*"))
+        patterns[text] = _whole(text)
         word = rng.choice((words[place], words[place], mail.sender.partition("@")[0], mail.inbox))
         start = rng.randrange(max(1, len(word) - 3))
         part = word[start : start + rng.randrange(3, 7)] if rng.random() < 0.7 else word
-        searches[part] = re.compile(re.escape(part))
-    for part in ("example", "marco", "lists.example.net", "re", "an", "e"):
-        searches[part] = re.compile(part)
-    for pattern in ("*e*", "*s1*", "*in*", "*your*"):
-        subjects[pattern] = re.compile(".*".join(map(re.escape, pattern.split("*"))))
-    return {
-        "subject pattern": [({"subject": text}, regex) for text, regex in subjects.items()],
-        "search": [({"search": text}, regex) for text, regex in searches.items()],
-    }
+        searches[part] = _part(part)
+    return {"subject": patterns, "search": searches}
+
+
+def _whole(text: str) -> Test:
+    match = re.compile(".*".join(map(re.escape, text.split("*")))).fullmatch
+    return lambda mail: match(mail.subject) is not None
+
+
+def _part(text: str) -> Test:
+    return lambda mail: text in mail.searched
 
 
 Asked = list[tuple[dict[str, str], int]]
 
 
-def _by_level(
-    mails: list[Mail], drawn: dict[str, list[tuple[dict[str, str], re.Pattern[str]]]], rng: random.Random
-) -> dict[str, dict[tuple[int, int], Asked]]:
+def _by_level(mails: list[Mail], parameter: str, texts: Texts, rng: random.Random) -> dict[tuple[int, int], Asked]:
     """The texts by how many mails they match, ``REQUESTS`` of each level where there are so many."""
-    found: dict[str, dict[tuple[int, int], Asked]] = {}
-    for name, texts in drawn.items():
-        levels: dict[tuple[int, int], Asked] = {level: [] for level in LEVELS}
-        sample = rng.sample(mails, min(len(mails), 5_000))
-        counter = _whole if name == "subject pattern" else _part
-        for query, regex in texts:
-            guess = counter(sample, regex) * len(mails) // len(sample)
-            if all(len(levels[level]) >= REQUESTS for level in LEVELS if level[0] <= max(guess, 1) * 2):
-                continue
-            total = counter(mails, regex)
-            level = next(level for level in LEVELS if total <= level[1])
-            if len(levels[level]) < REQUESTS:
-                levels[level].append((query, total))
-        found[name] = levels
-    return found
-
-
-def _whole(mails: Iterable[Mail], regex: re.Pattern[str]) -> int:
-    match = regex.fullmatch
-    return sum(match(mail.subject) is not None for mail in mails)
-
-
-def _part(mails: Iterable[Mail], regex: re.Pattern[str]) -> int:
-    search = regex.search
-    return sum(any(map(search, mail[:3])) for mail in mails)
+    levels: dict[tuple[int, int], Asked] = {level: [] for level in LEVELS}
+    sample = rng.sample(mails, min(len(mails), SAMPLED))
+    for text, test in texts.items():
+        guess = sum(map(test, sample)) * len(mails) // len(sample)
+        wanted = [one for one in LEVELS if one[0] <= 2 * guess + SAMPLED and guess <= 2 * one[1]]
+        if all(len(levels[level]) >= REQUESTS for level in wanted):
+            continue
+        total = sum(map(test, mails))
+        level = next(level for level in LEVELS if total <= level[1])
+        if len(levels[level]) < REQUESTS:
+            levels[level].append(({parameter: text}, total))
+    return levels
 
 
 async def _prepare(data_dir: Path) -> tuple[AccountId, str]:
@@ -263,10 +260,15 @@ async def _read(data_dir: Path, account_id: AccountId) -> list[Mail]:
         last = 0
         while rows := await db.read(_mails, account_id, last):
             last = rows[-1][0]
-            mails += [Mail(subject.casefold(), inbox, sender.lower(), at) for _, subject, inbox, sender, at in rows]
+            mails += [_mail(*row[1:]) for row in rows]
         return mails
     finally:
         await db.close()
+
+
+def _mail(subject: str, inbox: str, sender: str, received_at: int) -> Mail:
+    folded = subjects.fold(subject)
+    return Mail(f"{folded}\n{inbox}\n{sender}", folded, inbox, sender, received_at)
 
 
 def _mails(conn: ReadConn, account_id: AccountId, after: int) -> list[Any]:
@@ -274,8 +276,3 @@ def _mails(conn: ReadConn, account_id: AccountId, after: int) -> list[Any]:
     columns = m.id, m.subject, m.envelope_recipient, m.from_email, m.received_at
     some = select(*columns).where(m.account_id == account_id, m.id > after).order_by(m.id).limit(20_000)
     return list(conn.execute(some))
-
-
-__all__ = ["Filter", "run"]
-
-_Counter = Callable[[Iterable[Mail], re.Pattern[str]], int]

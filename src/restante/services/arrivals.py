@@ -12,9 +12,10 @@ from restante.ids import AccountId
 from restante.runtime import Runtime
 from restante.storage.database import Database
 
-BATCH = 200  # messages or events of one transaction: some 20 ms of the writer
+BATCH = 100  # messages or events of one transaction: some 20 ms of the writer
 PATIENCE_SECONDS = 2.0  # that a reader waits for arrivals to be brought up to date
 BATCHES_A_RUN = 5_000  # then the job ends and comes back
+NOT_READY = "arrivals_not_ready"
 KEPT = 1_000  # totals of filters that are remembered
 
 Totals = OrderedDict[tuple[AccountId, Filter], Total]
@@ -33,7 +34,7 @@ async def ready(rt: Runtime, account_id: AccountId) -> None:
         return
     while await _step(rt, account_id):
         if time.monotonic() > until:
-            raise Unavailable("The list is being made; ask again in a few seconds.", code="arrivals_not_ready")
+            raise Unavailable("The list is being made; ask again in a few seconds.", code=NOT_READY)
 
 
 async def list_page(rt: Runtime, account_id: AccountId, wanted: Filter, *, page: int, limit: int) -> ArrivalPage:

@@ -263,7 +263,12 @@ async def _check_arrivals(rt: Runtime, account_id: AccountId, report: Report, re
         stood = await rt.db.read(following.stand, account_id)
         if stood is None or stood.form == following.STALE:
             return
-        await arrivals.ready(rt, account_id)
+        try:
+            await arrivals.ready(rt, account_id)
+        except Unavailable as error:
+            if error.code != arrivals.NOT_READY:
+                raise
+            continue
         stood = await rt.db.read(following.stand, account_id)
         wrong = await _wrong_arrivals(rt, account_id)
         is_current = await rt.db.read(following.is_current, account_id)
