@@ -1,20 +1,22 @@
 """Arrivals follow the log: whatever happened, lists show it when the call comes back."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Delete, Update, delete, update
+from sqlalchemy import Delete, Update, delete, func, select, update
 
-from restante.core import arrivals, folders, mailboxes, messages, routing
-from restante.core.arrivals import Arrival, Filter
+from restante.clock import ManualClock
+from restante.core import arrivals, events, folders, mailboxes, messages, routing
+from restante.core.arrivals import Arrival, Filter, lists
 from restante.core.jobs import Job
 from restante.core.mailboxes import Mailbox
 from restante.core.messages import Flag
-from restante.errors import NotFound
-from restante.ids import JobId, MessageId
+from restante.errors import NotFound, Unavailable
+from restante.ids import AccountId, JobId, MessageId
 from restante.runtime import Runtime
 from restante.schema import tables
-from restante.schema.connections import WriteConn
+from restante.schema.connections import ReadConn, WriteConn
 from restante.services import arrivals as service
 from restante.services import reception, verification
 from restante.services.reception import Envelope, Source
@@ -149,3 +151,101 @@ async def test_verification_finds_and_repairs(rt: Runtime, name: str) -> None:
     assert (await report_of(rt, repair=True))["ok"]
     assert await listed(rt, box) == right
     assert (await report_of(rt))["problem_count"] == 0
+
+
+async def test_a_pruned_log_is_made_good(rt: Runtime) -> None:
+    """What was pruned before it was followed is found in the messages."""
+    box = await make_mailbox(rt)
+    await make_message(rt, box, eml("first"))
+    before = await listed(rt, box)
+    second = await make_message(rt, box, eml("second"))
+    await rt.db.write(messages.remove, box.account_id, box.id, [before[0].message_id], now=rt.clock.now())
+    await rt.db.write(events.prune, box.account_id, rt.clock.now() + timedelta(days=1), 0, 1000)
+    assert [one.message_id for one in await listed(rt, box)] == [second.message_id]
+    assert (await report_of(rt))["ok"]
+
+
+async def test_a_reader_does_not_wait_long(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = await make_mailbox(rt)
+    await make_message(rt, box)
+    monkeypatch.setattr(service, "PATIENCE_SECONDS", -1)
+    with pytest.raises(Unavailable) as caught:
+        await listed(rt, box)
+    assert caught.value.code == service.NOT_READY
+    with pytest.raises(Unavailable):
+        await rt.db.read(arrivals.list_page, AccountId(99), ALL, page=1, limit=1)
+    await service.follow(rt, JOB)
+    assert len(await listed(rt, box)) == 1
+
+
+async def test_a_filter_is_counted_once_until_something_changes(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = await make_mailbox(rt)
+    await make_message(rt, box)
+    wanted = Filter(since=rt.clock.now() - timedelta(days=1))
+    assert len(await listed(rt, box, wanted)) == 1
+
+    def fail(_: object) -> int:
+        raise AssertionError("counted again")
+
+    monkeypatch.setattr(lists._Query, "_count", fail)
+    assert len(await listed(rt, box, wanted)) == 1
+    await make_message(rt, box)
+    with pytest.raises(AssertionError, match="counted again"):
+        await listed(rt, box, wanted)
+
+
+async def test_bounds(rt: Runtime) -> None:
+    box = await make_mailbox(rt)
+    await make_message(rt, box)
+    await service.ready(rt, box.account_id)
+    for page, limit, count in ((10**9, 1000, 0), (2, 1, 0), (0, 0, 1), (-5, 10**9, 1)):
+        found = await rt.db.read(arrivals.list_page, box.account_id, ALL, page=page, limit=limit)
+        assert (len(found.arrivals), found.total) == (count, 1)
+    for text in ("x" * 100_000, "*" * 10_000, "\x00\ud800", "%_\\"):
+        for wanted in (Filter(inbox=text), Filter(sender=text), Filter(subject=text), Filter(search=text)):
+            found = await rt.db.read(arrivals.list_page, box.account_id, wanted, page=1, limit=1)
+            assert found.total == (1 if set(text) == {"*"} and wanted.subject else 0), wanted
+
+
+async def test_a_removed_account_leaves_nothing(rt: Runtime) -> None:
+    box = await make_mailbox(rt)
+    await make_message(rt, box)
+    await listed(rt, box)
+    while await rt.db.write(arrivals.purge, AccountId(box.account_id + 1), 10):
+        raise AssertionError("it has none")
+    while await rt.db.write(arrivals.purge, box.account_id, 2):
+        pass
+    assert await rt.db.read(rows_left) == 0
+
+
+def rows_left(conn: ReadConn) -> int:
+    mine = [table for name, table in tables.metadata.tables.items() if name.startswith(("arrival", "correspondents"))]
+    assert len(mine) == 8
+    return sum(conn.execute(select(func.count()).select_from(table)).scalar_one() for table in mine)
+
+
+async def test_days(rt: Runtime, clock: ManualClock) -> None:
+    box = await make_mailbox(rt)
+    await service.ready(rt, box.account_id)
+    first = await make_message(rt, box)
+    clock.advance(timedelta(days=3))
+    second = await make_message(rt, box)
+    await move(rt, box, first.message_id, "Trash")
+    (kept,) = await listed(rt, box)
+    assert kept.message_id == second.message_id
+    size, today = kept.size_bytes, clock.now().date()
+    found = await rt.db.read(arrivals.daily, box.account_id, today=today)
+    assert [(day.emails_received, day.emails_deleted, day.cumulative_storage_used) for day in found.days] == [
+        (1, 0, size),
+        (0, 0, size),
+        (0, 0, size),
+        (1, 1, size),
+    ]
+    assert [day.inboxes_created for day in found.days] == [1, 0, 0, 0]
+    assert found.days[-1].date == today
+    assert (found.emails_received, found.storage_used, found.emails_deleted) == (2, size, 1)
+    await move(rt, box, first.message_id, "INBOX")
+    await service.ready(rt, box.account_id)
+    later = await rt.db.read(arrivals.daily, box.account_id, 2, today=today + timedelta(days=1))
+    assert [(day.emails_received, day.emails_deleted) for day in later.days] == [(1, 0), (0, 0)]
+    assert later.storage_used == later.days[-1].cumulative_storage_used == 2 * size

@@ -207,7 +207,8 @@ def _by_level(mails: list[Mail], parameter: str, texts: Texts, rng: random.Rando
     sample = rng.sample(mails, min(len(mails), SAMPLED))
     for text, test in texts.items():
         guess = sum(map(test, sample)) * len(mails) // len(sample)
-        wanted = [one for one in LEVELS if one[0] <= 2 * guess + SAMPLED and guess <= 2 * one[1]]
+        error = 2 * len(mails) // len(sample)
+        wanted = [one for one in LEVELS if one[0] <= 2 * guess + error and guess <= 2 * one[1] + error]
         if all(len(levels[level]) >= REQUESTS for level in wanted):
             continue
         total = sum(map(test, mails))
