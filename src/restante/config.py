@@ -185,6 +185,9 @@ class Http:
         (), "Proxies whose X-Forwarded-For is believed (addresses or networks).", check=_check_networks
     )
     max_body_bytes: int = _setting(36 * MIB, "Largest request body.", least=KIB, most=1024 * MIB)
+    body_memory_bytes: int = _setting(
+        384 * MIB, "Memory that work on large request bodies may take at one time; more of them wait.", least=16 * MIB
+    )
     max_connections: int = _setting(10_000, "Open connections at one time.", least=1, most=1_000_000)
     max_connections_per_peer: int = _setting(
         1000, "Open connections from one address (loopback and trusted proxies are exempt).", least=1, most=1_000_000

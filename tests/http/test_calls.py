@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from starlette.types import Message
 
 from restante.http import calls
+from restante.http.bodies import Bodies
 from restante.http.calls import Call
 from restante.http.problems import Refused
 from restante.http.ratelimit import RateLimiter
@@ -23,7 +25,7 @@ def call_with(rt: Runtime, pieces: Sequence[bytes]) -> Call:
         piece = left.pop(0)
         return {"type": "http.request", "body": piece, "more_body": piece != b""}
 
-    return Call(rt, RateLimiter(rt.clock), {"type": "http", "method": "POST"}, receive, {}, "/", "")
+    return Call(rt, RateLimiter(rt.clock), {"type": "http", "method": "POST"}, receive, {}, "/", "", Bodies(Path(), 0))
 
 
 async def refusal(call: Call) -> int:

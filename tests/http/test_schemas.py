@@ -1,10 +1,13 @@
 """Queries as structs: what they mean, also when they are remembered."""
 
+from pathlib import Path
+
 import pytest
 from msgspec import Struct
 
 from restante.clock import SystemClock
 from restante.http import schemas
+from restante.http.bodies import Bodies
 from restante.http.calls import Call
 from restante.http.problems import Refused
 from restante.http.ratelimit import RateLimiter
@@ -28,7 +31,7 @@ def call(rt: Runtime, query: bytes) -> Call:
     async def receive() -> dict[str, object]:
         return {"type": "http.disconnect"}
 
-    return Call(rt, RateLimiter(SystemClock()), {"query_string": query}, receive, {}, "/", "")
+    return Call(rt, RateLimiter(SystemClock()), {"query_string": query}, receive, {}, "/", "", Bodies(Path(), 0))
 
 
 def test_a_query_means_the_same_each_time(rt: Runtime) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from time import monotonic as now_seconds
 from urllib.parse import parse_qsl
@@ -11,9 +12,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope
 
 from restante.http import problems
+from restante.http.bodies import Bodies
 from restante.http.problems import Problem, Refused
 from restante.http.ratelimit import RateLimiter
 from restante.runtime import Runtime
+from restante.storage.spool import Buffer
 
 MAX_QUERY_FIELDS = 100
 BODY_SECONDS = 60.0  # the longest wait for a further piece of a body
@@ -29,12 +32,13 @@ class Call:
     """A request as handlers see it. ``extra`` collects headers that every answer to it carries."""
 
     __slots__ = (
-        "client", "extra", "headers", "is_head", "limiter", "params", "path", "receive", "request_id", "rt", "scope",
+        "_bodies", "client", "extra", "headers", "is_head", "limiter", "params", "path", "receive", "request_id", "rt",
+        "scope",
     )  # fmt: skip
 
     def __init__(
         self, rt: Runtime, limiter: RateLimiter, scope: Scope, receive: Receive, headers: Mapping[bytes, bytes],
-        path: str, client: str,
+        path: str, client: str, bodies: Bodies,
     ) -> None:  # fmt: skip
         self.rt = rt
         self.limiter = limiter
@@ -47,6 +51,7 @@ class Call:
         self.request_id = ""
         self.receive = receive
         self.is_head = False  # the client wants no body
+        self._bodies = bodies
 
     @property
     def method(self) -> str:
@@ -83,7 +88,30 @@ class Call:
 
     async def body(self, limit_bytes: int = SMALL_BODY_BYTES) -> bytes:
         """The whole body. Refuses with 413 over ``limit_bytes`` and 408 when the client stalls or is too slow."""
-        pieces: list[bytes] = []
+        return b"".join([piece async for piece in self._pieces(limit_bytes)])
+
+    def has_small_body(self) -> bool:
+        """Whether the request says that its body is small."""
+        length = self.headers.get(b"content-length", b"")
+        return length.isdigit() and int(length) <= SMALL_BODY_BYTES
+
+    @asynccontextmanager
+    async def held_body(self, limit_bytes: int) -> AsyncIterator[Buffer]:
+        """The whole body, for as long as the block lasts; a large one lies in a file and has its share of memory.
+
+        Refuses as ``body``. Raises Unavailable: "storage_full", "too_busy".
+        """
+        spool = self._bodies.new_spool()
+        try:
+            async for piece in self._pieces(limit_bytes):
+                self.rt.room.require(len(piece))
+                spool.write(piece)
+            async with self._bodies.share(spool.size_bytes):
+                yield spool.finish()
+        finally:
+            spool.close()
+
+    async def _pieces(self, limit_bytes: int) -> AsyncIterator[bytes]:
         size = 0
         started = now_seconds()
         while True:
@@ -94,9 +122,9 @@ class Call:
             size += len(piece)
             if size > limit_bytes:
                 raise Refused(problems.too_large(limit_bytes))
-            pieces.append(piece)
+            yield piece
             if not message.get("more_body", False):
-                return b"".join(pieces)
+                return
             spent = now_seconds() - started
             if spent > MAX_BODY_SECONDS or (spent > BODY_GRACE_SECONDS and size < spent * MIN_BODY_RATE):
                 raise Refused(_too_slow())

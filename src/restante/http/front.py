@@ -15,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from restante import errors, log
 from restante.http import problems
 from restante.http.answers import Answer, Reply
+from restante.http.bodies import Bodies
 from restante.http.calls import Call
 from restante.http.clients import Clients
 from restante.http.dialects import Dialect
@@ -46,6 +47,7 @@ class Front:
         self.resolver = Resolver(self.dialects.values())
         self._rt = rt
         self._limiter = RateLimiter(rt.clock)
+        self._bodies = Bodies(rt.config.data_dir / "spool", rt.config.http.body_memory_bytes)
         self._instance = instance
         self._clients = Clients(trusted_proxies)
         self._observe = observe
@@ -61,7 +63,8 @@ class Front:
         owner = self.resolver.owner(path, headers)
         dialect = self._instance if owner.name == INSTANCE else self.dialects.get(owner.name)
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
-        call = Call(self._rt, self._limiter, inner, receive, headers, path, self._clients.of(scope, headers))
+        client = self._clients.of(scope, headers)
+        call = Call(self._rt, self._limiter, inner, receive, headers, path, client, self._bodies)
         call.request_id = _request_id(headers)
         call.is_head = inner is not scope
         out = _Out(send, call, owner, is_head=inner is not scope)

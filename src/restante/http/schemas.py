@@ -5,13 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
 from restante.http import calls
 from restante.http.calls import Call
 from restante.http.problems import Problem, Refused
+from restante.storage.spool import Buffer
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -47,21 +48,26 @@ async def body(call: Call, kind: type[S], limit_bytes: int = 64 * 1024) -> S:
 
 async def read(call: Call, limit_bytes: int) -> bytes:
     """The body's bytes, for ``parse``. Refuses with 415 and 413."""
-    media = call.header(b"content-type")
-    if media is not None and not _JSON_TYPE.fullmatch(media.strip()):
-        raise Refused(Problem(415, "unsupported_media_type", "The body must be application/json."))
+    require_json(call)
     return await call.body(limit_bytes)
 
 
-def parse(data: bytes, kind: type[S]) -> S:
+def require_json(call: Call) -> None:
+    """Refuse with 415 what is said to be another type."""
+    media = call.header(b"content-type")
+    if media is not None and not _JSON_TYPE.fullmatch(media.strip()):
+        raise Refused(Problem(415, "unsupported_media_type", "The body must be application/json."))
+
+
+def parse(data: Buffer, kind: type[S]) -> S:
     """JSON as ``kind``. Refuses with 400 (no JSON) or 422 and all wrong fields."""
     return _converted(decode(data), kind, strict=True)  # a wrong field must not hide that the rest is no JSON
 
 
-def decode(data: bytes) -> Any:
+def decode(data: Buffer) -> Any:
     """JSON as plain values. Refuses with 400."""
     try:
-        return msgspec.json.decode(data)
+        return msgspec.json.decode(cast("bytes", data))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Refused(Problem(400, "invalid_json", "The body is not valid JSON.")) from None
 

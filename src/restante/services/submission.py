@@ -5,6 +5,8 @@ except that a message which only this server's trouble kept out leaves a submiss
 """
 
 import asyncio
+import contextlib
+import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,10 +31,12 @@ from restante.runtime import Runtime
 from restante.schema.connections import ReadConn
 from restante.services import retrieval, storing
 from restante.services.reception import Source
+from restante.storage.spool import Spool
 
 SWEEP_ROWS = 500
 MAX_SENDERS = 10  # addresses of From in a message from a mail program
 KEEP_BYTES = timedelta(days=30)  # so long a message may be sent again, and a late report be matched with it
+_PIECE = 1024 * 1024  # of a large message that is rewritten
 _COMPOSED_OFF_LOOP = 64 * 1024  # characters and bytes of a draft
 
 _FROM = re.compile(rb"^from[ \t]*:", re.IGNORECASE | re.MULTILINE)  # also as no parser but some reader may take it
@@ -136,24 +140,24 @@ async def take(
     message_id = found.message_id or f"<{public_id}@{senders[0].domain}>"
     trace = [] if source is None else [_received(source, queue_id, now)]
     lines = [*trace, *_missing(found, envelope_sender, message_id, now)]
-    if len(raw) <= storing.OFF_LOOP_BYTES:
-        finished = _rebuilt(lines, raw, found.body_start)
-    else:
-        finished = await loop.run_in_executor(rt.pool, _rebuilt, lines, raw, found.body_start)
-    new = NewSubmission(
-        public_id=public_id,
-        queue_id=queue_id,
-        return_token=ids.new_return_token(),
-        source="command" if source is None else "smtp",
-        principal=principal,
-        sender=senders[0].address,
-        envelope_sender=envelope_sender,
-        recipients=_named(recipients, found),
-        subject=found.subject,
-        message_id_header=message_id,
-        size_bytes=len(finished),
-    )
-    return await _accept(rt, senders[0].account_id, new, finished)
+    with contextlib.closing(Spool(rt.config.data_dir / "spool")) as spool:
+        rebuild = functools.partial(_rebuilt, lines, raw, found.body_start, spool)
+        is_small = len(raw) <= storing.OFF_LOOP_BYTES
+        finished = rebuild() if is_small else await loop.run_in_executor(rt.pool, rebuild)
+        new = NewSubmission(
+            public_id=public_id,
+            queue_id=queue_id,
+            return_token=ids.new_return_token(),
+            source="command" if source is None else "smtp",
+            principal=principal,
+            sender=senders[0].address,
+            envelope_sender=envelope_sender,
+            recipients=_named(recipients, found),
+            subject=found.subject,
+            message_id_header=message_id,
+            size_bytes=len(finished),
+        )
+        return await _accept(rt, senders[0].account_id, new, finished)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +231,18 @@ def _missing(found: _Header, sender: str, message_id: str, now: datetime) -> Ite
         yield serialize.structured("Message-ID", [message_id])
 
 
-def _rebuilt(lines: Iterable[bytes], raw: Buffer, body_start: int) -> bytes:
-    """The message with lines in front, and without the fields that nobody else shall see."""
+def _rebuilt(lines: Iterable[bytes], raw: Buffer, body_start: int, spool: Spool) -> Buffer:
+    """The message with lines in front, and without the fields that nobody else shall see; a large one in a file."""
     block = _PRIVATE.sub(b"", raw[:body_start])
     has_end = block.endswith(b"\r\n\r\n") or block == b"\r\n"  # else there was no header, or nothing behind it
-    return b"".join((*lines, block, b"" if has_end else b"\r\n", raw[body_start:]))
+    head = b"".join((*lines, block, b"" if has_end else b"\r\n"))
+    if len(raw) <= _PIECE:
+        spool.write(head + raw[body_start:])
+    else:
+        spool.write(head)
+        for at in range(body_start, len(raw), _PIECE):
+            spool.write(raw[at : at + _PIECE])
+    return spool.finish()
 
 
 async def _accept(

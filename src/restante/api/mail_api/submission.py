@@ -27,11 +27,11 @@ from restante.mail.address import Address
 from restante.mail.compose import Draft, Part
 from restante.schema.connections import ReadConn, scanning
 from restante.services import submission as service
+from restante.storage.spool import Buffer
 
 MAX_RECIPIENTS = 100
 MAX_TEXT_BYTES = 5 * 1024 * 1024
 MAX_ATTACHED_BYTES = 25 * 1024 * 1024
-OFF_LOOP_BYTES = 64 * 1024  # larger bodies are read in a thread
 _PIECE = 1024 * 1024  # of base64 decoded at one go, so that a thread gives others their turn; divides by 4
 _SPACE = re.compile(r"[\r\n\t ]+")
 
@@ -57,11 +57,16 @@ async def send(call: Call) -> Answer:
     With an `Idempotency-Key` header a request that is repeated within 24 hours gets its first answer again.
     """
     caller = await auth.require(call)
-    data = await schemas.read(call, call.rt.config.http.max_body_bytes)
-    if len(data) <= OFF_LOOP_BYTES:
-        outgoing = read_request(data)
-    else:
+    schemas.require_json(call)
+    limit = call.rt.config.http.max_body_bytes
+    if call.has_small_body():
+        return await _submit(call, caller, read_request(await call.body(limit)))
+    async with call.held_body(limit) as data:
         outgoing = await asyncio.get_running_loop().run_in_executor(call.rt.pool, read_request, data)
+        return await _submit(call, caller, outgoing)
+
+
+async def _submit(call: Call, caller: auth.Caller, outgoing: Outgoing) -> Answer:
     once = idempotency.read(call, caller.principal, auth.DIALECT, "send", outgoing.request_hash)
     return await accepted(service.send(call.rt, caller.principal, outgoing.draft, outgoing.bcc, once=once))
 
@@ -143,7 +148,7 @@ def public_id(text: str) -> UUID:
     return found
 
 
-def read_request(data: bytes) -> Outgoing:
+def read_request(data: Buffer) -> Outgoing:
     """A request's body, checked whole: refuses with every wrong field at once."""
     wanted = schemas.parse(data, mail_shapes.SendRequest)
     check = _Check()
@@ -245,10 +250,13 @@ def decode_base64(text: str) -> bytes:
     if not text.isascii():
         raise ValueError("not ASCII")
     encoded = _SPACE.sub("", text).encode()
-    pieces = [encoded[start : start + _PIECE] for start in range(0, len(encoded), _PIECE)]
-    if any(b"=" in piece for piece in pieces[:-1]):
-        raise ValueError("padding before the end")
-    return b"".join([binascii.a2b_base64(piece, strict_mode=True) for piece in pieces])
+    found = []
+    for start in range(0, len(encoded), _PIECE):
+        piece = encoded[start : start + _PIECE]
+        if b"=" in piece and start + _PIECE < len(encoded):
+            raise ValueError("padding before the end")
+        found.append(binascii.a2b_base64(piece, strict_mode=True))
+    return b"".join(found)
 
 
 def _guessed(filename: str) -> str:
