@@ -24,7 +24,8 @@ from restante.runtime import Runtime
 
 GATHER_SECONDS = 0.02  # commits closer together are one wake-up
 SWEEP_SECONDS = 5.0  # looks at everything: retries that became due, leases that ended, signals that were lost
-FLUSH_SECONDS = 0.1  # results are recorded together
+TURN_SECONDS = 0.1  # from one look at all places to the next: while much happens, few looks find much
+FLUSH_SECONDS = 0.5  # likewise from one record of a place's results to the next
 BATCH = 200  # calls that a lane takes at one time
 AT_ONCE = 20  # calls of a place that needs no order
 LEASE = timedelta(seconds=60)
@@ -99,14 +100,15 @@ class Courier(abc.ABC):
     async def run(self) -> None:
         """Work until cancelled; calls under way then are made again by the next server."""
         loop = asyncio.get_running_loop()
-        is_first, sweep_at = True, 0.0
+        is_first, sweep_at, turned_at = True, 0.0, 0.0
         try:
             while True:
                 try:
                     if is_first:
                         await self._release_all()
                         is_first = False
-                    is_sweep = loop.time() >= sweep_at
+                    turned_at = loop.time()
+                    is_sweep = turned_at >= sweep_at
                     await self._start(None if is_sweep else self._take_touched())
                     if is_sweep:
                         sweep_at = loop.time() + SWEEP_SECONDS
@@ -116,7 +118,7 @@ class Courier(abc.ABC):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(sweep_at):
                         await self._woken.wait()
-                await asyncio.sleep(GATHER_SECONDS)
+                await asyncio.sleep(max(GATHER_SECONDS, turned_at + TURN_SECONDS - loop.time()))
                 self._woken.clear()
         finally:
             await self.close()
@@ -175,7 +177,8 @@ class Lane(abc.ABC, Generic[D]):
         self._queue: deque[D] = deque()
         self._running: dict[asyncio.Task[None], EventNumber] = {}
         self._results: list[Result] = []
-        self._flushed_at = self._idle_at = self._loop.time()
+        self._flushed_at = float("-inf")
+        self._idle_at = self._loop.time()
         self._leased_at = 0.0
         self._fault: BaseException | None = None
 
@@ -248,11 +251,15 @@ class Lane(abc.ABC, Generic[D]):
         return self._is_stale and not self._queue and len(self._running) < self._slots()
 
     def _must_flush(self) -> bool:
-        """Failures change what may be called next; all else can wait for company."""
+        """Failures, and successes after them, change what may be called next; all else waits for company."""
         if not self._results:
             return False
-        is_late = self._loop.time() >= self._flushed_at + FLUSH_SECONDS
-        return is_late or not self._results[-1].is_delivered or not (self._running or self._queue or self._is_stale)
+        is_failing = self._found is not None and self._found.is_failing
+        return is_failing or not self._results[-1].is_delivered or self._flush_pause() <= 0
+
+    def _flush_pause(self) -> float:
+        """Until results are to be recorded; a lane that does not linger does so at once."""
+        return self._flushed_at + min(FLUSH_SECONDS, self._linger_seconds) - self._loop.time()
 
     async def _flush(self) -> None:
         results, self._results = self._results, []
@@ -290,20 +297,18 @@ class Lane(abc.ABC, Generic[D]):
         self._running.pop(task)
         if not task.cancelled():
             self._fault = self._fault or task.exception()
-        if not self._queue:
-            self._is_stale = True
         self._changed.set()
 
     async def _wait(self) -> bool:
         """Until something is to be done; False after a while of nothing."""
         now = self._loop.time()
-        if self._wants_more() or (self._results and not self._running):
+        if self._wants_more() or self._must_flush():
             self._idle_at = now
             await asyncio.sleep(0)  # reads may take no turn of the loop
             return True
-        if self._running:
+        if self._running or self._results:
             self._idle_at = now
-            pause = FLUSH_SECONDS if self._results else LEASE.total_seconds() / 3
+            pause = self._flush_pause() if self._results else LEASE.total_seconds() / 3
         else:
             left = self._idle_at + self._linger_seconds - now
             if left <= 0:

@@ -3,11 +3,12 @@
 import time
 import weakref
 from collections import OrderedDict
+from uuid import UUID
 
 from restante.core import arrivals
-from restante.core.arrivals import ArrivalPage, Filter, Total
+from restante.core.arrivals import Arrival, ArrivalPage, Filter, Total
 from restante.core.jobs import Job
-from restante.errors import Unavailable
+from restante.errors import NotFound, Unavailable
 from restante.ids import AccountId
 from restante.runtime import Runtime
 from restante.storage.database import Database
@@ -34,7 +35,23 @@ async def ready(rt: Runtime, account_id: AccountId) -> None:
         return
     while await _step(rt, account_id):
         if time.monotonic() > until:
-            raise Unavailable("The list is being made; ask again in a few seconds.", code=NOT_READY)
+            raise _not_ready()
+
+
+async def find(rt: Runtime, account_id: AccountId, public_id: UUID, patience_seconds: float) -> Arrival:
+    """One arrival; the account's are brought up to date only as far as it takes to find it.
+
+    Raises NotFound, and as ``ready``.
+    """
+    until = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return await rt.db.read(arrivals.find, account_id, public_id)
+        except (NotFound, Unavailable):
+            if not await _step(rt, account_id):
+                raise
+        if time.monotonic() > until:
+            raise _not_ready()
 
 
 async def list_page(rt: Runtime, account_id: AccountId, wanted: Filter, *, page: int, limit: int) -> ArrivalPage:
@@ -67,3 +84,7 @@ async def _step(rt: Runtime, account_id: AccountId) -> bool:
         return False
     await rt.db.write(arrivals.advance, account_id, piece, BATCH)
     return True
+
+
+def _not_ready() -> Unavailable:
+    return Unavailable("The list is being made; ask again in a few seconds.", code=NOT_READY)

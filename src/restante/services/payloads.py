@@ -1,7 +1,6 @@
 """Payloads: the bodies of calls about a received message, as MailCare has them, and how many may be under way."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import assert_never
@@ -76,33 +75,13 @@ class Payloads:
                 assert_never(form)
 
     async def _arrival(self, account_id: AccountId, row: MessageRow) -> Arrival:
-        """The message as lists know it; these are brought up to date only when they do not."""
-        found = await self._find(account_id, row)
-        if found is not None:
-            return found
-        lock = self._catching_up.setdefault(account_id, asyncio.Lock())
-        async with lock:  # one for all that wait
-            found = await self._find(account_id, row)
-            if found is None:
-                await self._catch_up(account_id)
-                found = await self._rt.db.read(arrivals.find, account_id, row.public_id)
-        return found
-
-    async def _catch_up(self, account_id: AccountId) -> None:
-        """Bring the lists up to date, however much mail there is: that is no failure of the place to be called."""
-        until = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                return await arrival_service.ready(self._rt, account_id)
-            except Unavailable as error:
-                if error.code != "arrivals_not_ready" or time.monotonic() > until:
-                    raise
-
-    async def _find(self, account_id: AccountId, row: MessageRow) -> Arrival | None:
+        """The message as lists know it, however far they are behind: that is no failure of the place to be called."""
         try:
             return await self._rt.db.read(arrivals.find, account_id, row.public_id)
         except (NotFound, Unavailable):
-            return None
+            lock = self._catching_up.setdefault(account_id, asyncio.Lock())
+            async with lock:  # one brings the lists further for all that wait
+                return await arrival_service.find(self._rt, account_id, row.public_id, PATIENCE_SECONDS)
 
 
 def _with_bodies(email: Email, content: Content) -> bytes:
