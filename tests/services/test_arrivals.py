@@ -249,3 +249,35 @@ async def test_days(rt: Runtime, clock: ManualClock) -> None:
     later = await rt.db.read(arrivals.daily, box.account_id, 2, today=today + timedelta(days=1))
     assert [(day.emails_received, day.emails_deleted) for day in later.days] == [(1, 0), (0, 0)]
     assert later.storage_used == later.days[-1].cumulative_storage_used == 2 * size
+
+
+async def test_one_is_found_without_bringing_all_up_to_date(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "BATCH", 3)
+    box = await make_mailbox(rt)
+    made = [await make_message(rt, box, eml(f"number {place}")) for place in range(10)]
+    await service.ready(rt, box.account_id)
+    later = [await make_message(rt, box, eml(f"later {place}")) for place in range(10)]
+    row = await rt.db.read(messages.get, box.account_id, later[0].message_id)
+    assert (await service.find(rt, box.account_id, row.public_id, 60.0)).subject == "later 0"
+    assert not await rt.db.read(arrivals.is_current, box.account_id)
+    await rt.db.write(messages.remove, box.account_id, box.id, [made[0].message_id], now=rt.clock.now())
+    gone = await rt.db.read(messages.get, box.account_id, later[9].message_id)
+    await rt.db.write(messages.remove, box.account_id, box.id, [later[9].message_id], now=rt.clock.now())
+    with pytest.raises(NotFound):
+        await service.find(rt, box.account_id, gone.public_id, 60.0)
+
+
+async def test_one_that_somebody_else_has_just_listed_is_found(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = await make_mailbox(rt)
+    await service.ready(rt, box.account_id)
+    made = await make_message(rt, box, eml("now"))
+    step = service._step
+
+    async def late(*args: Any) -> bool:
+        while await step(*args):
+            pass
+        return False
+
+    monkeypatch.setattr(service, "_step", late)
+    row = await rt.db.read(messages.get, box.account_id, made.message_id)
+    assert (await service.find(rt, box.account_id, row.public_id, 60.0)).subject == "now"

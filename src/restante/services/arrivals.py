@@ -44,14 +44,16 @@ async def find(rt: Runtime, account_id: AccountId, public_id: UUID, patience_sec
     Raises NotFound, and as ``ready``.
     """
     until = time.monotonic() + patience_seconds
+    is_last = False
     while True:
         try:
             return await rt.db.read(arrivals.find, account_id, public_id)
         except (NotFound, Unavailable):
-            if not await _step(rt, account_id):
+            if is_last:
                 raise
         if time.monotonic() > until:
             raise _not_ready()
+        is_last = not await _step(rt, account_id)  # another one may have done the last step: look once more
 
 
 async def list_page(rt: Runtime, account_id: AccountId, wanted: Filter, *, page: int, limit: int) -> ArrivalPage:
