@@ -113,7 +113,7 @@ class Reader:
         return time.monotonic() > self._deadline
 
     def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run ``fn`` in one read transaction (a single statement is one by itself).
+        """Run ``fn`` in one read transaction, where it needs one (see ``single``).
 
         Raises Unavailable: ``too_slow`` after ``READ_SECONDS``, ``storage_damaged`` when the file cannot be read.
         """
