@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -24,7 +24,7 @@ from restante.errors import Invalid
 from restante.ids import AccountId, AutomationId, EventNumber, MailboxId, MessageId
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn, scanning, touch
-from restante.schema.prepared import Prepared
+from restante.schema.prepared import Prepared, PreparedByIds
 
 Status = Literal["pending", "done", "failed"]
 
@@ -65,7 +65,6 @@ class Due:
 
     number: EventNumber
     attempt: int
-    mailbox_id: MailboxId
     message_id: MessageId
     public_id: UUID
 
@@ -288,6 +287,17 @@ def release_all(conn: WriteConn, owners: str) -> int:
     return leases.release_all(conn, tables.automations, owners)
 
 
+_MINE = _r.account_id == bindparam("account"), _r.automation_id == bindparam("automation"), _PENDING
+_NOW = bindparam("now", type_=BigInteger)
+_DUE = Prepared(
+    select(_r.event_number, _r.attempts, _r.message_id, _r.message_public_id)
+    .where(*_MINE, _r.next_attempt_at <= _NOW)
+    .order_by(_r.event_number)
+    .limit(bindparam("limit"))
+)
+_LATER = Prepared(select(func.min(_r.next_attempt_at)).where(*_MINE, _r.next_attempt_at > _NOW))
+
+
 def survey(
     conn: ReadConn,
     account_id: AccountId,
@@ -305,24 +315,28 @@ def survey(
         return None
     if found.retry_at is not None and found.retry_at > now:
         return Survey(found, (), found.retry_at)
-    micros = clock.to_micros(now)
     limit = 1 if found.retry_at is not None else limit
-    mine = _r.account_id == account_id, _r.automation_id == automation_id, _PENDING
-    statement = (
-        select(_r.event_number, _r.attempts, _r.mailbox_id, _r.message_id, _r.message_public_id)
-        .where(*mine, _r.next_attempt_at <= micros)
-        .order_by(_r.event_number)
-        .limit(limit + len(skip))
-    )
-    due = [
-        Due(row.event_number, row.attempts + 1, row.mailbox_id, row.message_id, UUID(bytes=row.message_public_id))
-        for row in conn.execute(statement)
-        if row.event_number not in skip
-    ]
-    later = select(func.min(_r.next_attempt_at)).where(*mine, _r.next_attempt_at > micros)
-    return Survey(found, tuple(due[:limit]), clock.optional_from_micros(conn.execute(later).scalar()))
+    key = {"account": account_id, "automation": automation_id, "now": clock.to_micros(now)}
+    rows = _DUE.rows(conn, {**key, "limit": limit + len(skip)})
+    due = [Due(row[0], row[1] + 1, row[2], UUID(bytes=row[3])) for row in rows if row[0] not in skip]
+    ((later,),) = _LATER.rows(conn, key)
+    return Survey(found, tuple(due[:limit]), clock.optional_from_micros(later))
 
 
+class _Held(NamedTuple):
+    """A run that waits for its end."""
+
+    number: int
+    attempts: int
+    tried_since: int | None
+    message_id: int
+    public_id: bytes
+
+
+_HELD = PreparedByIds(
+    select(_r.event_number, _r.attempts, _r.tried_since, _r.message_id, _r.message_public_id).where(*_MINE),
+    _r.event_number,
+)
 _RECORD = Prepared(
     update(tables.automation_runs)
     .where(
@@ -356,11 +370,8 @@ def record(
     found = automations.find(conn, account_id, automation_id)
     if found is None:
         return
-    mine = _r.account_id == account_id, _r.automation_id == automation_id, _PENDING
-    wanted = select(_r.event_number, _r.attempts, _r.tried_since, _r.message_id, _r.message_public_id).where(
-        *mine, _r.event_number.in_([one.number for one in results])
-    )
-    held = {row.event_number: row for row in conn.execute(wanted)}
+    key = {"account": account_id, "automation": automation_id}
+    held = {row[0]: _Held(*row) for row in _HELD.rows(conn, key, [one.number for one in results])}
     changes, facts, ended = [], [], []
     for one in results:
         row = held.pop(one.number, None)
@@ -370,7 +381,7 @@ def record(
         changes.append(change | {"in_account": account_id, "of_automation": automation_id})
         if change["becomes"] != "pending":
             ended.append(one.number)
-            public_id = UUID(bytes=row.message_public_id)
+            public_id = UUID(bytes=row.public_id)
             is_done = change["becomes"] == "done"
             facts.append(
                 _ran(found, row.message_id, public_id) if is_done else _failed(found, row.message_id, public_id, one)
@@ -383,7 +394,7 @@ def record(
         _settle(conn, account_id, ended, now)
 
 
-def _change(one: Result, row: Any, now: datetime) -> dict[str, Any]:
+def _change(one: Result, row: _Held, now: datetime) -> dict[str, Any]:
     """What becomes of a run's row."""
     since = clock.optional_from_micros(row.tried_since) or one.attempted_at
     again_at = None if one.is_delivered else attempts.next_at(one, row.attempts, since, now)
@@ -432,22 +443,28 @@ def _failed(automation: Automation, message_id: int, public_id: UUID, result: Re
     return NewEvent("automation.failed", body | {"error": _reason(result)})
 
 
+_ACTIVE_ONES = Prepared(select(_a.id, _a.deletes).where(_a.account_id == bindparam("account"), _ACTIVE))
+_STANDING = PreparedByIds(
+    select(_r.mailbox_id, _r.message_id, _r.status).where(
+        _r.account_id == bindparam("account"), _r.automation_id == bindparam("automation")
+    ),
+    _r.event_number,
+)
+
+
 def _settle(conn: WriteConn, account_id: AccountId, numbers: Sequence[EventNumber], now: datetime) -> None:
     """Move messages into the Trash whose runs have all ended, where one that is done was to do that."""
-    active = conn.execute(select(_a.id, _a.deletes).where(_a.account_id == account_id, _ACTIVE)).all()
-    deleting = {row.id for row in active if row.deletes}
-    if not deleting:
+    active = [(row[0], bool(row[1])) for row in _ACTIVE_ONES.rows(conn, {"account": account_id})]
+    if not any(deletes for _, deletes in active):
         return
-    runs = select(_r.event_number, _r.automation_id, _r.status, _r.mailbox_id, _r.message_id).where(
-        _r.account_id == account_id, _r.automation_id.in_([row.id for row in active]), _r.event_number.in_(set(numbers))
-    )
-    by_message: dict[tuple[int, int], list[Any]] = defaultdict(list)
-    for row in conn.execute(runs):
-        by_message[row.mailbox_id, row.message_id].append(row)
+    by_message: dict[tuple[int, int], list[tuple[str, bool]]] = defaultdict(list)
+    for automation_id, deletes in active:
+        key = {"account": account_id, "automation": automation_id}
+        for mailbox_id, message_id, status in _STANDING.rows(conn, key, sorted(set(numbers))):
+            by_message[mailbox_id, message_id].append((status, deletes))
     going: dict[int, list[MessageId]] = defaultdict(list)
-    for (mailbox_id, message_id), rows in sorted(by_message.items()):
-        has_ended = all(row.status != "pending" for row in rows)
-        if has_ended and any(row.status == "done" and row.automation_id in deleting for row in rows):
+    for (mailbox_id, message_id), runs in sorted(by_message.items()):
+        if all(status != "pending" for status, _ in runs) and ("done", True) in runs:
             going[mailbox_id].append(MessageId(message_id))
     for mailbox_id, message_ids in going.items():
         trash = folders.find_folder(conn, account_id, MailboxId(mailbox_id), "Trash")

@@ -7,10 +7,11 @@ received messages have become runs.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, insert, select, true, update
+from sqlalchemy import bindparam, func, insert, select, update
 
 from restante import clock
 from restante.core import events, idempotency
@@ -20,6 +21,7 @@ from restante.ids import AccountId, AutomationId, EventNumber
 from restante.mail import patterns, serialize
 from restante.schema import counters, tables
 from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.prepared import Prepared, Row
 
 PayloadFormat = Literal["json", "raw", "json_with_bodies"]
 
@@ -30,6 +32,11 @@ LOST = ""  # in the place of a sealed secret that nothing opens any more
 
 _a, _x = tables.automations.c, tables.automation_cursors.c
 _ACTIVE = _a.status == "active"
+_NAMES = tables.automations.columns.keys()
+_OF_ACCOUNT = select(tables.automations).where(_a.account_id == bindparam("account"), _ACTIVE)
+_ALL = Prepared(_OF_ACCOUNT.order_by(_a.id))
+_BY_ID = Prepared(_OF_ACCOUNT.where(_a.id == bindparam("automation")))
+_BY_PUBLIC_ID = Prepared(_OF_ACCOUNT.where(_a.public_id == bindparam("public_id")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,21 +206,21 @@ def set_signing_secret(
 
 def get(conn: ReadConn, account_id: AccountId, public_id: UUID) -> Automation:
     """An automation of the account; NotFound ``automation_not_found``."""
-    found = _select(conn, account_id, _a.public_id == str(public_id))
-    if not found:
+    row = _BY_PUBLIC_ID.row(conn, {"account": account_id, "public_id": str(public_id)})
+    if row is None:
         raise NotFound("There is no such automation.", code="automation_not_found")
-    return found[0]
+    return _automation(row)
 
 
 def find(conn: ReadConn, account_id: AccountId, automation_id: AutomationId) -> Automation | None:
     """The account's automation of that number, unless it is removed."""
-    found = _select(conn, account_id, _a.id == automation_id)
-    return found[0] if found else None
+    row = _BY_ID.row(conn, {"account": account_id, "automation": automation_id})
+    return None if row is None else _automation(row)
 
 
 def list_automations(conn: ReadConn, account_id: AccountId) -> list[Automation]:
     """Those of an account, oldest first."""
-    return _select(conn, account_id, true())
+    return [_automation(row) for row in _ALL.rows(conn, {"account": account_id})]
 
 
 def list_sealed(conn: ReadConn, account_id: AccountId) -> list[tuple[AutomationId, UUID, str, str | None]]:
@@ -269,11 +276,6 @@ def _begin(conn: WriteConn, account_id: AccountId, newest: EventNumber) -> None:
     conn.execute(new.on_conflict_do_update(index_elements=[_x.account_id], set_={"event_number": newest}))
 
 
-def _select(conn: ReadConn, account_id: AccountId, condition: ColumnElement[bool]) -> list[Automation]:
-    statement = select(tables.automations).where(_a.account_id == account_id, _ACTIVE, condition).order_by(_a.id)
-    return [_automation(row) for row in conn.execute(statement)]
-
-
 def _values(new: NewAutomation) -> dict[str, Any]:
     wanted = new.conditions
     return {
@@ -295,7 +297,8 @@ def _tell(conn: WriteConn, account_id: AccountId, type_: str, public_id: UUID, t
     events.record(conn, account_id, type_, body, now=now)
 
 
-def _automation(row: Any) -> Automation:
+def _automation(values: Row) -> Automation:
+    row = SimpleNamespace(**dict(zip(_NAMES, values, strict=True)))
     return Automation(
         id=AutomationId(row.id),
         account_id=AccountId(row.account_id),

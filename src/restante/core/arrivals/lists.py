@@ -172,6 +172,12 @@ _BY_INBOX = PreparedByIds(select(_a.place).where(*_LISTED), _a.inbox_id)
 _BY_SENDER = PreparedByIds(select(_a.place).where(*_LISTED), _a.sender_id)
 _ROW = _a.place, _a.message_id, _a.inbox_id, _a.sender_id, _a.read_at, _a.is_favorite
 _BY_PLACE = PreparedByIds(select(*_ROW).where(*_LISTED), _a.place)
+_FIND = Prepared(
+    select(*_ROW)
+    .join(tables.messages, (_m.account_id == _a.account_id) & (_m.id == _a.message_id))
+    .where(*_LISTED, _a.mailbox_id == _m.mailbox_id)
+    .where(_m.account_id == bindparam("account"), _m.public_id == bindparam("public_id"))
+)
 _MESSAGES = PreparedByIds(
     select(_m.id, _m.public_id, _m.mailbox_id, _m.subject, _m.size_bytes, _m.attachments, _m.content_id).where(
         _m.account_id == bindparam("account")
@@ -204,10 +210,7 @@ def list_page(
 def find(conn: ReadConn, account_id: AccountId, public_id: uuid.UUID) -> Arrival:
     """One arrival that is listed. Raises NotFound(code="message_not_found"), Unavailable as ``list_page``."""
     _standing(conn, account_id)
-    of_it = _m.account_id == account_id, _m.public_id == public_id.bytes
-    statement = select(*_ROW).join(tables.messages, (_m.account_id == _a.account_id) & (_m.id == _a.message_id))
-    mine = _a.account_id == account_id, _a.mailbox_id == _m.mailbox_id, _a.deleted_at.is_(None)
-    found = _arrivals(conn, account_id, [tuple(row) for row in conn.execute(statement.where(*of_it, *mine))])
+    found = _arrivals(conn, account_id, _FIND.rows(conn, {"account": account_id, "public_id": public_id.bytes}))
     if not found:
         raise NotFound("no such message", code="message_not_found")
     return found[0]
