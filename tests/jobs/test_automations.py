@@ -409,6 +409,15 @@ async def test_an_answer_without_end_is_cut(near: Runtime, bob: Mailbox, engine:
     assert (run.status, run.answer) == ("done", "x" * 1024)
 
 
+async def test_a_large_message_goes_whole(near: Runtime, bob: Mailbox, engine: Engine) -> None:
+    raw = eml(text="A line of words that goes on.\r\n" * 100_000)
+    async with receiving() as receiver:
+        await add(near, bob, replace(PLAIN, url=receiver.url))
+        await arrive(near, bob, raw)
+        await engine.run_due()
+        assert receiver.told[0].body == RETURN_PATH + raw
+
+
 async def test_a_message_that_is_gone_ends_its_run(near: Runtime, bob: Mailbox, engine: Engine) -> None:
     async with receiving() as receiver:
         made = await add(near, bob, replace(PLAIN, url=receiver.url))
@@ -572,6 +581,29 @@ async def test_a_repeated_run_sends_once(
 
 async def _forget(_lane: object, _results: object) -> None:
     raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\r\n",
+        b"X-Loop:\r\nX-Loop: \xff\xfe\r\nFrom: <>\r\nSubject: =?utf-8?q?=00=0D=0AX-Evil:_1?=\r\n\r\n\x00\xff",
+        b"From: a@b\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: message/rfc822\r\n\r\n",
+        b'From: "a\\\r\n" <a b@c>\r\nContent-Type: image/\xff; name="\r\n x"\r\nContent-ID: <\x01>\r\n\r\nx',
+    ],
+)
+async def test_what_is_hardly_a_message_is_sent_on(near: Runtime, bob: Mailbox, engine: Engine, raw: bytes) -> None:
+    made = await add(near, bob, replace(PLAIN, forward_to="carol@far.example"))
+    await arrive(near, bob, raw)
+    await engine.run_due()
+    assert [(run.status, run.error) for run in await runs(near, made)] == [("done", None)]
+    (sent,) = await forwarded(near, bob)
+    assert sent.content_id is not None
+    content = await retrieval.content(near, bob.account_id, sent.content_id)
+    names = [name for name, _ in message.headers(content.raw)]
+    assert "X-Evil" not in names
+    assert names.count("From") == 1
 
 
 @pytest.mark.parametrize(

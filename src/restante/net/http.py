@@ -4,6 +4,7 @@ What may be reached is judged on the address of the socket that is about to be c
 of DNS leads round it.
 """
 
+import io
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 20.0  # a whole call: look-up, connection, answer
 CONNECT_SECONDS = 5.0
+AT_ONCE_BYTES = 1 << 20  # of a body that is written in one piece
 KEPT_BYTES = 1024  # of an answer's body
 MAX_URL = 2000  # characters
 PER_HOST = 50  # connections to one place at one time
@@ -48,8 +50,9 @@ class HttpClient:
         """
         import aiohttp
 
+        data = body if len(body) <= AT_ONCE_BYTES else io.BytesIO(body)  # which goes in pieces
         try:
-            async with self._opened().post(url, data=body, headers=headers, allow_redirects=False) as answer:
+            async with self._opened().post(url, data=data, headers=headers, allow_redirects=False) as answer:
                 kept = await answer.content.read(KEPT_BYTES)
                 while len(kept) < KEPT_BYTES and (more := await answer.content.read(KEPT_BYTES - len(kept))):
                     kept += more
