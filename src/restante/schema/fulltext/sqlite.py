@@ -112,17 +112,19 @@ class SQLiteIndex:
 
     def page(self, expression: Expression, limit: int) -> list[int]:
         """The first ``limit`` messages that satisfy it."""
-        return self.page_and_total(expression, limit, 0)[0]
+        return self._page(expression, limit, 0, is_counted=False)[0]
 
     def page_and_total(self, expression: Expression, limit: int, offset: int) -> tuple[list[int], int]:
         """``limit`` messages after ``offset`` of them, and how many there are in all."""
-        reach = limit + offset
-        match = self._match(expression)
-        found = [self._newest(match, first, last, reach) for first, last in self._ranges]
+        return self._page(expression, limit, offset, is_counted=True)
+
+    def _page(self, expression: Expression, limit: int, offset: int, *, is_counted: bool) -> tuple[list[int], int]:
+        reach, match = limit + offset, self._match(expression)
+        found = [self._newest(match, first, last, reach, is_counted=is_counted) for first, last in self._ranges]
         ids = sorted([document & MESSAGE_MASK for documents, _ in found for document in documents], reverse=True)
         return ids[offset:reach], sum(total for _, total in found)
 
-    def _newest(self, match: str, first: int, last: int, wanted: int) -> tuple[list[int], int]:
+    def _newest(self, match: str, first: int, last: int, wanted: int, *, is_counted: bool) -> tuple[list[int], int]:
         """The newest documents of a folder that match, ``wanted`` of them or more, and how many do in all."""
         oldest = self._documents(f"{_HITS} ORDER BY rowid LIMIT {PROBE}", match, first, last)
         if len(oldest) < PROBE:
@@ -132,8 +134,9 @@ class SQLiteIndex:
         reach = 2 * wanted * ((start - first) // PROBE + 1)
         known_from = max(newest - reach, start)
         found = self._documents(f"{_HITS} ORDER BY rowid", match, known_from, last)
-        count = self._rows(f"SELECT count(*) {_HITS}", (match, start, known_from - 1))[0][0]
-        total = PROBE + count + len(found)
+        total = PROBE + len(found)
+        if is_counted:
+            total += self._rows(f"SELECT count(*) {_HITS}", (match, start, known_from - 1))[0][0]
         while len(found) < wanted and known_from > start:  # rarer of late: look further back
             reach *= 4
             before = max(known_from - reach, start)
