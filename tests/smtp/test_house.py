@@ -343,6 +343,20 @@ async def test_swaks_logs_in(site: Site, mechanism: str) -> None:
     assert process.returncode == 0, output.decode()
 
 
+async def test_an_address_of_ours_that_leads_nowhere_is_refused_at_once(site: Site) -> None:
+    """What is full or switched off may be otherwise later, and other servers' addresses are not ours to know."""
+    client = await connect(site.submission, "ann@red.test")
+    await client.say("MAIL FROM:<ann@red.test>")
+    for recipient, reply in (
+        ("nobody@red.test", "550 5.1.1"),
+        ("ann+tag@red.test", "250 "),
+        ("anything@blue.test", "250 "),
+        ("x@elsewhere.test", "250 "),
+    ):
+        assert (await client.say(f"RCPT TO:<{recipient}>")).startswith(reply), recipient
+    await client.quit()
+
+
 async def test_a_message_that_was_here_before_is_a_loop(site: Site) -> None:
     client = await connect(site.reception)
     await client.say("MAIL FROM:<x@elsewhere.test>")

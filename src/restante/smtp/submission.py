@@ -1,5 +1,6 @@
 """Submission: mail from our own users after a login (RFC 6409), under their own addresses, to anybody."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,14 @@ class Submission:
             await backend.require_sender(principal, sender)
 
     async def route(self, backend: Backend, address: str, size_bytes: int) -> tuple[Route, ...]:
-        """Take every address that can be sent to; ours too are left to the transfer, which tells what went wrong."""
+        """Take every address that can be sent to; of ours only those that lead somewhere.
+
+        Whatever else is wrong with one of ours (it is full, say) may be over when the transfer comes to it.
+        """
         if addresses.normalise(address).endswith("]"):
             raise errors.Invalid("mail is not sent to an address in brackets", code="invalid_address")
+        with contextlib.suppress(errors.Forbidden, errors.Unavailable, errors.QuotaExceeded):
+            await backend.route(address, size_bytes)
         return ()
 
     async def keep(
