@@ -21,6 +21,7 @@ from restante.core import (
     removal,
     submission,
     tokens,
+    tracking,
     webhook_calls,
     webhook_courier,
     webhooks,
@@ -158,12 +159,10 @@ EMPTY: dict[str, Call] = {
     "mailboxes.remove_of_domain": lambda conn, c: mailboxes.remove_of_domain(conn, c.me, c.domain, c.now),
     "removal.purge_mailbox": lambda conn, c: removal.purge_mailbox(conn, c.me, c.mailbox, 9, c.now),
     "submission.list_recipients": lambda conn, c: submission.list_recipients(conn, c.me, [c.submission.id]),
-    "submission.list_attempts": lambda conn, c: submission.list_attempts(conn, c.me, c.submission.id, 9),
+    "tracking.list_attempts": lambda conn, c: tracking.list_attempts(conn, c.me, c.submission.id, 9),
     "submission.release_contents": lambda conn, c: submission.release_contents(conn, c.me, [c.submission.id], c.now),
     "submission.remove_some": lambda conn, c: submission.remove_some(conn, c.me, 9, c.now),
-    "submission.list_page": lambda conn, c: (
-        submission.list_page(conn, c.me, submission.Query(mailbox_id=c.mailbox)).items
-    ),
+    "tracking.list_page": lambda conn, c: tracking.list_page(conn, c.me, tracking.Query(mailbox_id=c.mailbox)).items,
     "tokens.find_permanent": lambda conn, c: tokens.find_permanent(conn, c.me, c.mailbox, "mail-api"),
     "tokens.find_usable": lambda conn, c: tokens.find_usable(conn, c.me, [c.token], c.now),
     "tokens.end_sessions": lambda conn, c: tokens.end_sessions(conn, c.me, c.mailbox, c.now),

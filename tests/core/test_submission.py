@@ -7,10 +7,21 @@ from uuid import UUID
 import pytest
 from sqlalchemy import func, select
 
-from restante.core import access, accounts, domains, folders, jobs, mailboxes, messages, permissions, submission
+from restante.core import (
+    access,
+    accounts,
+    domains,
+    folders,
+    jobs,
+    mailboxes,
+    messages,
+    permissions,
+    submission,
+    tracking,
+)
 from restante.core.access import Principal
 from restante.core.idempotency import Once
-from restante.core.submission import Query
+from restante.core.tracking import Query
 from restante.errors import Forbidden, Invalid, NotFound
 from restante.ids import AccountId, MailboxId
 from restante.schema import tables
@@ -208,7 +219,7 @@ def test_lists(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> Non
     failed = submission.record_failed(conn, red.account.id, outgoing("ann@red.example", _user(red)), now)
 
     def listed(account_id: AccountId | None, query: Query) -> list[int]:
-        page = submission.list_page(conn, account_id, query)
+        page = tracking.list_page(conn, account_id, query)
         assert page.total == len(page.items)
         return [one.id for one in page.items]
 
@@ -221,9 +232,9 @@ def test_lists(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> Non
     assert listed(red.account.id, Query(status="failed")) == [failed.id]
     assert listed(red.account.id, Query(since=now + timedelta(hours=1), until=now + timedelta(hours=1))) == [two]
     assert listed(red.account.id, Query(mailbox_id=MailboxId(999))) == []
-    page = submission.list_page(conn, red.account.id, Query(source="api", limit=2, offset=1))
+    page = tracking.list_page(conn, red.account.id, Query(source="api", limit=2, offset=1))
     assert ([item.id for item in page.items], page.total) == ([three, two], 4)
-    assert submission.list_page(conn, red.account.id, Query(source="api", offset=4)).items == []
+    assert tracking.list_page(conn, red.account.id, Query(source="api", offset=4)).items == []
 
 
 def test_bytes_are_let_go(conn: WriteConn, red: Tenant, now: datetime) -> None:

@@ -18,6 +18,7 @@ from restante.core import (
     messages,
     removal,
     submission,
+    tracking,
 )
 from restante.core.automation_runs import Run
 from restante.core.automations import Automation, Conditions, NewAutomation
@@ -535,7 +536,7 @@ AAEC
 
 
 async def forwarded(rt: Runtime, bob: Mailbox) -> list[submission.Submission]:
-    page = await rt.db.read(submission.list_page, bob.account_id, submission.Query(source="automation"))
+    page = await rt.db.read(tracking.list_page, bob.account_id, tracking.Query(source="automation"))
     return page.items
 
 

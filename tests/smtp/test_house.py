@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from restante.core import accounts, domains, folders, mailboxes, messages
+from restante.core import accounts, domains, folders, mailboxes, messages, tracking
 from restante.core import submission as core
 from restante.core.mailboxes import Mailbox
-from restante.core.submission import Query, Recipient, Submission
+from restante.core.submission import Recipient, Submission
+from restante.core.tracking import Query
 from restante.net import certificates
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn
@@ -201,7 +202,7 @@ async def _received(site: Site) -> bytes:
 async def submitted(site: Site) -> tuple[Submission, list[Recipient], bytes]:
     """The newest submission of red, its recipients and its bytes."""
     account_id = site.ann.account_id
-    page = await site.rt.db.read(core.list_page, account_id, Query(source="smtp"))
+    page = await site.rt.db.read(tracking.list_page, account_id, Query(source="smtp"))
     newest = page.items[0]
     assert newest.content_id is not None
     content = await retrieval.content(site.rt, account_id, newest.content_id)
@@ -303,7 +304,7 @@ async def test_a_message_without_a_header_gets_one(site: Site) -> None:
 async def test_from_is_an_address_of_the_login_too(site: Site, sender: str, header: str, expected: str) -> None:
     client = await connect(site.submission, "ann@red.test")
     assert (await say_message(client, sender, ("x@elsewhere.test",), header + "\n\ntext")).startswith(expected)
-    page = await site.rt.db.read(core.list_page, site.ann.account_id, Query())
+    page = await site.rt.db.read(tracking.list_page, site.ann.account_id, Query())
     assert page.total == 0
     await client.quit()
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import ColumnElement, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, insert, select, update
 
 from restante import clock, log
 from restante.core import (
@@ -21,22 +21,20 @@ from restante.core import (
     accounts,
     contents,
     delivery,
-    domains,
     events,
     idempotency,
     jobs,
-    permissions,
     statistics,
 )
 from restante.core.access import Principal
 from restante.core.contents import NewContent
 from restante.core.delivery import Summary, Target
 from restante.core.idempotency import Once
-from restante.core.messages import Flag, Page
+from restante.core.messages import Flag
 from restante.errors import Forbidden, NotFound
 from restante.ids import AccountId, ContentId, MailboxId, SubmissionId, TokenId, TransferId
 from restante.schema import tables
-from restante.schema.connections import ReadConn, WriteConn, scanning
+from restante.schema.connections import ReadConn, WriteConn
 from restante.schema.prepared import Prepared
 
 Source = Literal["api", "smtp", "command", "automation", "system"]
@@ -134,34 +132,6 @@ class Recipient:
     last_attempt_at: datetime | None
     next_attempt_at: datetime | None
     delivered_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """What one try to move one recipient came to; ``tls`` None: in clear, or local."""
-
-    address: str
-    attempted_at: datetime
-    status: RecipientStatus
-    dsn_code: str | None
-    smtp_response: str | None
-    remote_mta: str | None
-    tls: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which submissions to list. ``sender`` and ``recipient`` are whole addresses; times are of acceptance."""
-
-    source: Source | None = None
-    mailbox_id: MailboxId | None = None
-    status: Status | None = None
-    sender: str | None = None
-    recipient: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    limit: int = 50
-    offset: int = 0
 
 
 _b, _a, _f = tables.mailboxes.c, tables.accounts.c, tables.folders.c
@@ -370,28 +340,6 @@ def get_by_queue_id(conn: ReadConn, account_id: AccountId | None, queue_id: str)
     return _one(conn, _s.queue_id == queue_id, *mine)
 
 
-def require(
-    conn: ReadConn, principal: Principal, public_id: UUID, permission: str | None = permissions.VIEW_STATS
-) -> Submission:
-    """The submission of that id, if the principal may follow it.
-
-    The operator follows all, an account's owner its own, a user what they sent, what went out under their mailbox's
-    addresses, and what came from a domain granted with ``permission`` (None: a grant is not enough). Errors: NotFound
-    ``submission_not_found`` (none, or a stranger's); Forbidden ``access_denied`` (somebody else's in the same account).
-    """
-    found = get_by_public_id(conn, None, public_id)
-    if principal.kind == "operator" or (principal.kind == "account" and found.account_id == principal.account_id):
-        return found
-    if principal.mailbox_id is not None and principal.mailbox_id in (found.mailbox_id, found.submitter_id):
-        return found
-    domain = domains.find(conn, found.account_id, found.sender_domain)
-    if permission and domain is not None and access.is_granted(conn, principal, domain.id, permission):
-        return found
-    if found.account_id != principal.account_id:
-        raise NotFound("There is no such submission.", code="submission_not_found")
-    raise Forbidden("Access denied.", code="access_denied")
-
-
 def list_recipients(
     conn: ReadConn, account_id: AccountId, submission_ids: Iterable[SubmissionId], kind: RecipientKind | None = None
 ) -> list[Recipient]:
@@ -401,19 +349,6 @@ def list_recipients(
         statement = statement.where(_t.kind == kind)
     rows = conn.execute(statement.order_by(_t.submission_id, _t.id))
     return [_recipient(row) for row in rows]
-
-
-def list_attempts(conn: ReadConn, account_id: AccountId, submission_id: SubmissionId, limit: int) -> list[Attempt]:
-    """The newest tries to move a submission's recipients, oldest of them first."""
-    a = tables.transfer_attempts.c
-    rows = conn.execute(
-        select(_t.address, a.attempted_at, a.status, a.dsn_code, a.smtp_response, a.remote_mta, a.tls)
-        .join_from(tables.transfer_attempts, tables.transfers, (_t.id == a.transfer_id) & (_t.account_id == account_id))
-        .where(a.account_id == account_id, a.submission_id == submission_id)
-        .order_by(a.id.desc())
-        .limit(limit)
-    ).all()
-    return [Attempt(row.address, clock.from_micros(row.attempted_at), *row[2:]) for row in reversed(rows)]
 
 
 def release_contents(
@@ -447,37 +382,6 @@ def list_releasable(conn: ReadConn, before: datetime, limit: int) -> list[tuple[
         _s.content_id.is_not(None), _s.created_at < clock.to_micros(before), _s.status != "submitted"
     )
     return [(AccountId(row.account_id), SubmissionId(row.id)) for row in conn.execute(statement.limit(limit))]
-
-
-@scanning
-def list_page(conn: ReadConn, account_id: AccountId | None, query: Query) -> Page[Submission]:
-    """Newest first, with the number of all that match; of every account for None (the operator)."""
-    where = _conditions(account_id, query)
-    total = conn.execute(select(func.count()).select_from(tables.submissions).where(*where)).scalar_one()
-    wanted = select(_s.id).where(*where).order_by(_s.id.desc()).limit(query.limit).offset(query.offset)
-    ids = list(conn.execute(wanted).scalars()) if query.offset < total else []
-    rows = conn.execute(select(tables.submissions).where(_s.id.in_(ids)).order_by(_s.id.desc())).mappings()
-    return Page(int(total), [_submission(row) for row in rows])
-
-
-def _conditions(account_id: AccountId | None, query: Query) -> list[ColumnElement[bool]]:
-    where: list[ColumnElement[bool]] = [] if account_id is None else [_s.account_id == account_id]
-    for column, value in (
-        (_s.source, query.source),
-        (_s.mailbox_id, query.mailbox_id),
-        (_s.status, query.status),
-        (_s.sender, query.sender),
-    ):
-        if value is not None:
-            where.append(column == value)
-    if query.since is not None:
-        where.append(_s.created_at >= clock.to_micros(query.since))
-    if query.until is not None:
-        where.append(_s.created_at <= clock.to_micros(query.until))
-    if query.recipient is not None:
-        to = select(_t.submission_id).where(func.lower(_t.address) == query.recipient.lower())
-        where.append(_s.id.in_(to if account_id is None else to.where(_t.account_id == account_id)))
-    return where
 
 
 def _mailbox_of_sender(conn: ReadConn, account_id: AccountId, new: NewSubmission) -> MailboxId | None:
@@ -555,17 +459,18 @@ def _insert(
             for recipient in new.recipients
         ],
     )
-    return _submission({**values, "id": row[0]})
+    return from_row({**values, "id": row[0]})
 
 
 def _one(conn: ReadConn, *where: ColumnElement[bool]) -> Submission:
     row = conn.execute(select(tables.submissions).where(*where)).mappings().first()
     if row is None:
         raise NotFound("There is no such submission.", code="submission_not_found")
-    return _submission(row)
+    return from_row(row)
 
 
-def _submission(row: Any) -> Submission:
+def from_row(row: Any) -> Submission:
+    """A row of ``submissions``, by the names of its columns."""
     return Submission(
         id=SubmissionId(row["id"]),
         account_id=AccountId(row["account_id"]),

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from restante.core import permissions, submission, tokens, transfer
+from restante.core import permissions, submission, tokens, tracking, transfer
 from restante.core.submission import Submission
 from restante.core.transfer import Outcome, OutcomeStatus
 from restante.runtime import Runtime
@@ -137,7 +137,7 @@ async def test_only_the_sender_and_the_operator(
 
 
 def _count(conn: ReadConn) -> int:
-    return submission.list_page(conn, None, submission.Query()).total
+    return tracking.list_page(conn, None, tracking.Query()).total
 
 
 async def test_inbox(rt: Runtime, client: Client, admin: Client, world: World) -> None:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from uuid import UUID
 
 from restante.api.mail_api import auth, mail_shapes, paging, shapes
-from restante.core import submission
+from restante.core import submission, tracking
 from restante.core.access import Principal
 from restante.core.messages import Page
-from restante.core.submission import Query, Recipient, Submission
+from restante.core.submission import Recipient, Submission
+from restante.core.tracking import Query
 from restante.errors import Invalid, NotFound, SendFailed
 from restante.http import idempotency, schemas
 from restante.http.answers import Answer
@@ -120,7 +121,7 @@ async def list_sent(call: Call) -> Answer:
 
 def read_status(conn: ReadConn, principal: Principal, message_id: str) -> tuple[Submission, list[Recipient]]:
     """A submission that the principal may follow, and its recipients. Errors: Forbidden, NotFound."""
-    found = submission.require(conn, principal, public_id(message_id))
+    found = tracking.require(conn, principal, public_id(message_id))
     return found, submission.list_recipients(conn, found.account_id, [found.id])
 
 
@@ -128,7 +129,7 @@ def read_status(conn: ReadConn, principal: Principal, message_id: str) -> tuple[
 def read_sent(conn: ReadConn, principal: Principal, query: Query) -> SentPage:
     """A page of what the principal sent; of every account for the operator."""
     account_id = None if principal.kind == "operator" else principal.account_id
-    page = submission.list_page(conn, account_id, query)
+    page = tracking.list_page(conn, account_id, query)
     to: dict[SubmissionId, list[str]] = {}
     for account in {sent.account_id for sent in page.items}:
         mine = [sent.id for sent in page.items if sent.account_id == account]

@@ -6,9 +6,10 @@ from datetime import datetime
 from restante.api.mail_api import auth, mail_shapes, shapes
 from restante.api.mail_api.mailbox import OFF_LOOP_BYTES, attachment_item, other_headers
 from restante.api.mail_api.submission import accepted, public_id
-from restante.core import submission, transfer
+from restante.core import submission, tracking, transfer
 from restante.core.access import Principal
-from restante.core.submission import Attempt, NewRecipient, Recipient, Submission
+from restante.core.submission import NewRecipient, Recipient, Submission
+from restante.core.tracking import Attempt
 from restante.errors import Conflict
 from restante.http import schemas
 from restante.http.answers import Answer
@@ -74,14 +75,14 @@ async def cancel(call: Call) -> Answer:
 
 def read_own(conn: ReadConn, principal: Principal, message_id: str) -> tuple[Submission, list[Recipient]]:
     """A submission of the principal's own, and its recipients. Errors: Forbidden, NotFound."""
-    found = submission.require(conn, principal, public_id(message_id), None)
+    found = tracking.require(conn, principal, public_id(message_id), None)
     return found, submission.list_recipients(conn, found.account_id, [found.id])
 
 
 def read_log(conn: ReadConn, principal: Principal, message_id: str) -> tuple[Submission, list[Attempt]]:
     """A submission that the principal may follow, and the tries to move it. Errors: Forbidden, NotFound."""
-    found = submission.require(conn, principal, public_id(message_id))
-    return found, submission.list_attempts(conn, found.account_id, found.id, MAX_ATTEMPTS)
+    found = tracking.require(conn, principal, public_id(message_id))
+    return found, tracking.list_attempts(conn, found.account_id, found.id, MAX_ATTEMPTS)
 
 
 def stop(conn: WriteConn, account_id: AccountId, submission_id: SubmissionId, now: datetime) -> int:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from restante.core import access, transfer
+from restante.core import access, tracking, transfer
 from restante.core import submission as core
-from restante.core.submission import Attempt, Query, Recipient, Status, Submission
+from restante.core.submission import Recipient, Status, Submission
+from restante.core.tracking import Attempt, Query
 from restante.errors import Invalid
 from restante.ids import AccountId, SubmissionId
 from restante.mail import address as addresses
@@ -124,7 +125,7 @@ async def queue_list(
         limit=max(1, min(limit, MAX_PAGE)),
         offset=max(0, offset),
     )
-    page = await rt.db.read(core.list_page, None, query)
+    page = await rt.db.read(tracking.list_page, None, query)
     return {"total": page.total, "submissions": [_submission_json(one) for one in page.items]}
 
 
@@ -181,7 +182,7 @@ def _change(conn: WriteConn, verb: Verb, name: str, now: datetime) -> Json:
 def _show(conn: ReadConn, name: str) -> Json:
     found = naming.submission(conn, name)
     recipients = core.list_recipients(conn, found.account_id, [found.id])
-    attempts = core.list_attempts(conn, found.account_id, found.id, MAX_ATTEMPTS)
+    attempts = tracking.list_attempts(conn, found.account_id, found.id, MAX_ATTEMPTS)
     return _submission_json(found) | {
         "recipient_list": [_recipient_json(one) for one in recipients],
         "attempt_list": [_attempt_json(one) for one in attempts],
