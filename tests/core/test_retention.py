@@ -301,6 +301,11 @@ def test_one_run_at_a_time(conn: WriteConn, red: Tenant, now: datetime) -> None:
     runs.release(conn, account_id, "one")
     runs.release(conn, account_id, "two")
     runs.claim(conn, account_id, "one", now)
+    runs.release_all(conn, "tw")
+    with pytest.raises(Conflict):
+        runs.claim(conn, account_id, "two", now)
+    runs.release_all(conn, "on")
+    runs.claim(conn, account_id, "two", now)
 
 
 def test_nothing_of_another_account_is_read(conn: WriteConn, red: Tenant, blue: Tenant, now: datetime) -> None:

@@ -16,6 +16,7 @@ from restante.server import asgi, control, descriptors, metrics
 from restante.server.calling import CourierProcess
 from restante.server.indexing import IndexerProcess
 from restante.server.operations import OPERATIONS
+from restante.services import retention
 from restante.services.statistics import Refusals
 from restante.smtp import server as smtp_server
 from restante.smtp.port import Settings
@@ -44,6 +45,7 @@ async def start(
         index = IndexerProcess(engine.index_process(place), rt.db, rt.signals)
         await index.start()
         stack.push_async_callback(index.close)
+        await retention.end_lost_runs(rt)
         worker = asyncio.create_task(Worker(rt, HANDLERS, PERIODIC).run())
         stack.push_async_callback(_cancel, worker)
         couriers = CourierProcess(rt)

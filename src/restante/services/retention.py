@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from restante import ids, log
+from restante.config import machine_name
 from restante.core import accounts, trash
 from restante.core.jobs import Job
 from restante.core.retention import days, forecast, rules, runs
@@ -141,9 +142,18 @@ async def _make_room(rt: Runtime, account_id: AccountId, owner: str, found: Outl
     return Cleaned(None, rules.OTHERS, count, found.excess_bytes - left)
 
 
+def _place(rt: Runtime) -> str:
+    return f"{machine_name()}:{rt.config.data_dir}#"
+
+
+async def end_lost_runs(rt: Runtime) -> None:
+    """End the runs of an earlier server: one at a time holds a data directory, so there they are nobody's."""
+    await rt.db.write(runs.release_all, _place(rt))
+
+
 @asynccontextmanager
 async def _lease(rt: Runtime, account_id: AccountId) -> AsyncIterator[str]:
-    owner = ids.new_uuid().hex
+    owner = _place(rt) + ids.new_uuid().hex
     await rt.db.write(runs.claim, account_id, owner, rt.clock.now())
     try:
         yield owner

@@ -14,6 +14,7 @@ from restante.clock import ManualClock
 from restante.core import contents, folders, idempotency, mailboxes, messages, permissions, submission, tokens
 from restante.core.idempotency import LIFETIME
 from restante.errors import Unavailable
+from restante.http import bodies
 from restante.mail import message
 from restante.runtime import Runtime
 from restante.schema import tables
@@ -451,3 +452,23 @@ async def test_the_sweep_lets_go(rt: Runtime, client: Client, clock: ManualClock
 def _finish(conn: WriteConn, submission_id: int) -> None:
     s = tables.submissions
     conn.execute(s.update().where(s.c.id == submission_id).values(status="sent", sent=1))
+
+
+async def test_large_requests_wait_for_memory_and_are_told_when_there_is_none(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attached = {"filename": "a.bin", "content": base64.b64encode(bytes(200_000)).decode()}
+    data = MINIMAL | {"attachments": [attached]}
+    assert (await client.post(SEND, data=data)).status == 202
+    monkeypatch.setattr(bodies, "WAIT_SECONDS", 0.01)
+    taken = bodies.Bodies._take
+
+    async def full(self: bodies.Bodies, cost: int) -> None:
+        self._free = 0
+        await taken(self, cost)
+
+    monkeypatch.setattr(bodies.Bodies, "_take", full)
+    reply = await client.post(SEND, data=data)
+    assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+    assert reply.json()["error"] == "TOO_BUSY"
+    assert (await client.post(SEND, data=MINIMAL)).status == 202, "small ones need no share"

@@ -111,6 +111,7 @@ def _add_mail(router: IndexedRouter) -> None:
             409: ("IDEMPOTENCY_CONFLICT", shapes.Failure),
             413: ("PAYLOAD_TOO_LARGE", shapes.Failure),
             500: ("SEND_FAILED", mail_shapes.SendFailure),
+            503: ("TOO_BUSY", shapes.Failure),
         },
     )  # fmt: skip
     router.add(

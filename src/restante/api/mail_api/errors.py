@@ -33,6 +33,7 @@ NAMED: dict[str, tuple[str, int]] = {
     "already_final": ("ALREADY_FINAL", 409),
     "idempotency_conflict": ("IDEMPOTENCY_CONFLICT", 409),
     "send_failed": ("SEND_FAILED", 500),
+    "too_busy": ("TOO_BUSY", 503),
     "invalid_address": ("VALIDATION_ERROR", 422),
     "signup_disabled": ("SIGNUP_DISABLED", 403),
     "domain_exists": ("DOMAIN_EXISTS", 409),

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, cast, func, insert, or_, select, update
+from sqlalchemy import BigInteger, cast, func, insert, select, update
 
 from restante import clock
-from restante.core import events, messages
+from restante.core import events, leases, messages
 from restante.core.messages import TRASH, Flag
 from restante.core.retention import days, rules
 from restante.core.retention.days import DAY, Found, Piece
@@ -180,7 +180,7 @@ def _trash_of(conn: ReadConn, account_id: AccountId, mailbox_id: MailboxId) -> F
 
 def claim(conn: WriteConn, account_id: AccountId, owner: str, now: datetime) -> None:
     """Begin a run of an account. Raises Conflict(code="retention_running") while there is another."""
-    free = or_(_a.lease_until.is_(None), _a.lease_until <= clock.to_micros(now))
+    free = leases.free(tables.retention_accounts, owner, clock.to_micros(now))
     lease = {"lease_owner": owner, "lease_until": clock.to_micros(now + LEASE)}
     mine = _a.account_id == account_id
     if conn.execute(update(tables.retention_accounts).where(mine, free).values(lease)).rowcount:
@@ -202,3 +202,8 @@ def release(conn: WriteConn, account_id: AccountId, owner: str) -> None:
     """End a run."""
     mine = _a.account_id == account_id, _a.lease_owner == owner
     conn.execute(update(tables.retention_accounts).where(*mine).values(lease_owner=None, lease_until=None))
+
+
+def release_all(conn: WriteConn, owners: str) -> None:
+    """End the runs whose owner's name begins so: of a server that is known to be gone."""
+    leases.release_all(conn, tables.retention_accounts, owners)
