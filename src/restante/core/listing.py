@@ -20,7 +20,8 @@ KEPT_RECIPIENTS = 2_048  # lists of To in memory: in a mailbox most are the same
 KEPT_CHARS = 200  # of one that is
 
 _m = tables.messages.c
-_PAGE = Prepared(
+_in_folder = (_m.account_id == bindparam("account")) & (_m.folder_id == bindparam("folder"))
+_page = (
     select(
         _m.uid,
         _m.message_id_header,
@@ -34,11 +35,14 @@ _PAGE = Prepared(
         _m.keywords,
         _m.attachments,
     )
-    .where(_m.account_id == bindparam("account"), _m.folder_id == bindparam("folder"))
+    .where(_in_folder)
     .order_by(_m.uid.desc())
     .limit(bindparam("limit"))
-    .offset(bindparam("offset"))
 )
+# The first UID of a page is found in the index alone: rows that are left out are not read.
+_first = select(_m.uid).where(_in_folder).order_by(_m.uid.desc()).limit(1).offset(bindparam("offset"))
+_FIRST_PAGE = Prepared(_page)
+_PAGE = Prepared(_page.where(_m.uid <= _first.scalar_subquery()))
 _decoder = msgspec.json.Decoder(tuple[tuple[str, str], ...])
 _kept = lru_cache(KEPT_RECIPIENTS)(_decoder.decode)
 
@@ -68,7 +72,7 @@ def list_page(
             messages.flag_names(flags, keywords) if flags or keywords else (),
             attachments,
         )
-        for uid, message_id, name, email, to, subject, date, size, flags, keywords, attachments in _PAGE.rows(
-            conn, values
-        )
+        for uid, message_id, name, email, to, subject, date, size, flags, keywords, attachments in (
+            _PAGE if offset else _FIRST_PAGE
+        ).rows(conn, values)
     ]

@@ -18,7 +18,7 @@ from restante.http.downloads import attached
 from restante.ids import Uid
 from restante.mail import message as mail
 from restante.mail.message import Attachment
-from restante.schema.connections import ReadConn
+from restante.schema.connections import ReadConn, single
 from restante.services import retrieval
 from restante.services.retrieval import Content
 
@@ -29,7 +29,7 @@ _OWN_FIELDS = frozenset({"from", "to", "cc", "subject", "date", "message-id", "m
 
 
 class FolderPage(NamedTuple):
-    """A page as read in one transaction."""
+    """A page, and its folder with the total as it was just before."""
 
     mailbox: Mailbox
     folder: Folder
@@ -107,6 +107,7 @@ def read_own(conn: ReadConn, principal: Principal, address: str) -> Mailbox:
     return access.require_mailbox(conn, principal, address, None)
 
 
+@single
 def read_page(conn: ReadConn, principal: Principal, address: str, query: shapes.ListQuery) -> FolderPage:
     """A page of a folder that the principal may read. Errors: Forbidden, NotFound (mailbox, folder)."""
     mailbox = access.require_mailbox(conn, principal, address)

@@ -64,10 +64,10 @@ def parameters(url: str, application: str) -> str:
     return conninfo.make_conninfo("", **{"application_name": application, **DEFAULTS, **given})
 
 
-def open_raw(url: str) -> Raw:
+def open_raw(url: str, kind: type[Raw] = psycopg.Connection) -> Raw:
     """A connection whose transactions are begun and ended in so many words. Raises Unavailable with one line."""
     try:
-        raw = psycopg.connect(parameters(url, "restante"), autocommit=True)
+        raw = kind.connect(parameters(url, "restante"), autocommit=True)
     except (psycopg.Error, UnicodeError) as error:
         raise Unavailable(f"cannot reach {name(url)}: {_one_line(error)}", code="storage_unavailable") from error
     raw.prepared_max = PREPARED
@@ -82,11 +82,13 @@ class SoughtText(StrDumperUnknown):
         return super().dump(obj.replace("\0", "\ufffe"))
 
 
-def open_engine(url: str, settings: tuple[str, ...], *, only_reads: bool = False) -> Engine:
+def open_engine(
+    url: str, settings: tuple[str, ...], *, only_reads: bool = False, kind: type[Raw] = psycopg.Connection
+) -> Engine:
     """SQLAlchemy over such connections; each ``connect()`` opens one and gives it ``settings``."""
 
     def connect() -> Raw:
-        raw = open_raw(url)
+        raw = open_raw(url, kind)
         if only_reads:
             raw.adapters.register_dumper(str, SoughtText)
         try:

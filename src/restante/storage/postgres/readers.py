@@ -21,7 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from restante.errors import RestanteError, Unavailable
 from restante.schema.connections import find_together, is_scanning, is_single
 from restante.storage.database import Timed
-from restante.storage.postgres import connection
+from restante.storage.postgres import connection, reads
+from restante.storage.postgres.at_once import AtOnce, HastyConnection
 
 QUICK_THREADS = 2
 SCAN_THREADS = 2  # scans never take the threads of what is quick
@@ -49,6 +50,10 @@ class Readers:
     def __init__(self, url: str) -> None:
         timeout = f"SET statement_timeout = {connection.READ_MILLISECONDS}"
         self._engine = connection.open_engine(url, (*connection.READING, timeout), only_reads=True)
+        hasty = connection.open_engine(
+            url, (*connection.READING, timeout, connection.KEEP_PLANS), only_reads=True, kind=HastyConnection
+        )
+        self._at_once = AtOnce(hasty.connect)
         self._quick: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._scans: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -58,6 +63,11 @@ class Readers:
 
         Raises Unavailable: ``too_slow`` when a statement took over two seconds, ``storage_unavailable``.
         """
+        if not is_scanning(fn) and (outcome := self._at_once.run(fn, args, kwargs)) is not None:
+            value, error = outcome
+            if error is not None:
+                raise error
+            return value
         if not self._threads:
             self._start()
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -75,6 +85,7 @@ class Readers:
 
     def close(self) -> None:
         """Wait for what is under way and close the connections."""
+        self._at_once.close()
         for waiting in (self._quick, self._scans):
             for _ in range(max(QUICK_THREADS, SCAN_THREADS)):
                 waiting.put(None)
@@ -189,22 +200,7 @@ def _several(conn: Connection, calls: list[_Call]) -> list[tuple[Any, BaseExcept
         with contextlib.suppress(SQLAlchemyError, psycopg.Error), Timed("read", calls[0].fn):
             values = many(conn, [call.args for call in calls])
             return [(None, value) if isinstance(value, RestanteError) else (value, None) for value in values]
-    return [_one(conn, call) for call in calls]
-
-
-def _one(conn: Connection, call: _Call) -> tuple[Any, BaseException | None]:
-    try:
-        with Timed("read", call.fn):
-            return call.fn(conn, *call.args, **call.kwargs), None
-    except RestanteError as error:
-        return None, error
-    except Exception as error:
-        if connection.raw_of(conn).closed and connection.original(error) is not None:
-            raise
-        if connection.is_trouble(error):
-            _log.warning("read failed: %s: %s", type(error).__name__, error)
-            return None, connection.unavailable(error)
-        return None, connection.refusal(error) or error
+    return [reads.run(conn, call.fn, call.args, call.kwargs) for call in calls]
 
 
 def _answer(answers: list[tuple[_Call, Any, BaseException | None]]) -> None:
