@@ -4,9 +4,10 @@ Every edge turns its credential into one ``Principal``; ``require_*`` raise Forb
 ordinary user than that: a foreign mailbox and a missing one look the same.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import bindparam, select
 
@@ -37,6 +38,19 @@ class Principal:
     rate_limit: int | None
     scopes: frozenset[str] | None = None
 
+
+class Named(Protocol):
+    """A mailbox, as far as it matters whose it is."""
+
+    @property
+    def id(self) -> MailboxId: ...
+    @property
+    def account_id(self) -> AccountId: ...
+    @property
+    def domain_id(self) -> DomainId: ...
+
+
+N = TypeVar("N", bound=Named)
 
 OPERATOR = Principal(AccountId(0), None, None, "operator", None, None)
 """Whoever runs commands: no account, no mailbox, no token."""
@@ -103,7 +117,13 @@ def require_mailbox(
     domains granted to them. Errors: NotFound ``mailbox_not_found`` for the operator; Forbidden ``access_denied`` for
     everyone else, missing or foreign. Continue with the account of the mailbox, which may differ from the principal's.
     """
-    named = mailboxes.targets(conn, address)
+    return choose_mailbox(conn, principal, mailboxes.targets(conn, address), permission)
+
+
+def choose_mailbox(
+    conn: ReadConn, principal: Principal, named: Sequence[N], permission: str | None = permissions.VIEW_MAILBOX
+) -> N:
+    """As ``require_mailbox``, among the mailboxes that an address names, oldest first."""
     if principal.kind == "operator":
         if not named:
             raise NotFound("There is no such mailbox.", code="mailbox_not_found")

@@ -3,46 +3,77 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import Select, bindparam, case, func, null, select
 
 from restante.clock import EPOCH
-from restante.core import messages
-from restante.ids import AccountId, FolderId, Uid
+from restante.core import access, folders, messages
+from restante.core.access import Principal
+from restante.errors import Invalid
+from restante.ids import AccountId, DomainId, FolderId, MailboxId, Uid
+from restante.mail import address as addresses
 from restante.schema import tables
 from restante.schema.connections import ReadConn
-from restante.schema.prepared import Prepared
+from restante.schema.prepared import Prepared, Row
 
 MICROSECONDS = 1_000_000
 KEPT_RECIPIENTS = 2_048  # lists of To in memory: in a mailbox most are the same
 KEPT_CHARS = 200  # of one that is
 
 _m = tables.messages.c
-_in_folder = (_m.account_id == bindparam("account")) & (_m.folder_id == bindparam("folder"))
-_page = (
-    select(
-        _m.uid,
-        _m.message_id_header,
-        _m.from_name,
-        _m.from_email,
-        _m.recipients,
-        _m.subject,
-        func.coalesce(_m.sent_at, _m.received_at),
-        _m.size_bytes,
-        _m.flags,
-        _m.keywords,
-        _m.attachments,
-    )
-    .where(_in_folder)
-    .order_by(_m.uid.desc())
-    .limit(bindparam("limit"))
+_COLUMNS = (
+    _m.uid,
+    _m.message_id_header,
+    _m.from_name,
+    _m.from_email,
+    _m.recipients,
+    _m.subject,
+    func.coalesce(_m.sent_at, _m.received_at),
+    _m.size_bytes,
+    _m.flags,
+    _m.keywords,
+    _m.attachments,
 )
-# The first UID of a page is found in the index alone: rows that are left out are not read.
-_first = select(_m.uid).where(_in_folder).order_by(_m.uid.desc()).limit(1).offset(bindparam("offset"))
-_FIRST_PAGE = Prepared(_page)
-_PAGE = Prepared(_page.where(_m.uid <= _first.scalar_subquery()))
+
+
+def _page(account: Any, folder: Any) -> Select[Any]:
+    """Newest first. The first UID is found in the index alone: rows that are left out are not read."""
+    mine = (_m.account_id == account) & (_m.folder_id == folder)
+    uids = select(_m.uid).where(mine).order_by(_m.uid.desc())
+    first = uids.limit(1).offset(bindparam("offset")).scalar_subquery()
+    page = select(*_COLUMNS).where(mine, _m.uid <= first)
+    return page.order_by(_m.uid.desc()).limit(bindparam("limit"))
+
+
+_PAGE = Prepared(_page(bindparam("account"), bindparam("folder")))
+
+
+def _find_page() -> Prepared:
+    """The mailboxes that an address names with their folder of some name, in the columns of a page and recognized by
+    having no recipients; and the page of the one that most likely is meant."""
+    a, b, f = tables.addresses.c, tables.mailboxes.c, tables.folders.c
+    in_folder = (f.account_id == b.account_id) & (f.mailbox_id == b.id) & (f.name == bindparam("folder"))
+    places = (
+        select(b.id, b.account_id, b.domain_id, b.address, f.id.label("folder_id"), f.name, f.role, f.messages)
+        .join_from(tables.addresses, tables.mailboxes, (b.id == a.mailbox_id) & (b.account_id == a.account_id))
+        .outerjoin(tables.folders, in_folder)
+        .where(a.address == bindparam("address"))
+        .cte("places")
+    )
+    p = places.c
+    likeliest = case((p.id == bindparam("mailbox"), 0), (p.account_id == bindparam("account"), 1), else_=2)
+    chosen = select(p.account_id, p.folder_id).order_by(likeliest, p.id).limit(1).cte("chosen")
+    page = _page(select(chosen.c.account_id).scalar_subquery(), select(chosen.c.folder_id).scalar_subquery()).subquery()
+    none = null()
+    shown = select(
+        p.id, p.address, p.name, p.role, none, none, p.account_id, p.domain_id, p.folder_id, none, p.messages
+    )
+    return Prepared(shown.union_all(select(page)))
+
+
+_FIND_PAGE = _find_page()
 _decoder = msgspec.json.Decoder(tuple[tuple[str, str], ...])
 _kept = lru_cache(KEPT_RECIPIENTS)(_decoder.decode)
 
@@ -54,11 +85,55 @@ the arrival) in whole seconds, size in bytes, flags, number of attachments. Call
 built twice."""
 
 
+class Place(NamedTuple):
+    """A mailbox that an address names, and its folder of some name: None when it has no such folder."""
+
+    id: MailboxId
+    address: str
+    folder: str | None
+    role: str | None
+    account_id: AccountId
+    domain_id: DomainId
+    folder_id: FolderId | None
+    messages: int | None
+
+
+def find_page(
+    conn: ReadConn, principal: Principal, address: str, folder: str, make: Make[T], *, limit: int, offset: int = 0
+) -> tuple[Place, list[T]]:
+    """A page of a folder in the mailbox that an address or alias names, if the principal may read it: one statement.
+
+    A second one where the principal may read another of the alias's mailboxes than the likeliest. The place has no
+    folder, and the page is empty, where there is none of that name. Errors: as ``access.require_mailbox``.
+    """
+    try:
+        wanted = addresses.normalise(address)
+    except Invalid:
+        return access.choose_mailbox(conn, principal, ()), []
+    is_operator = principal.kind == "operator"
+    mailbox, account = (0, 0) if is_operator else (principal.mailbox_id or 0, principal.account_id)
+    name = "" if "\0" in folder else folders.canonical(folder)  # no engine keeps it
+    values = {"address": wanted, "folder": name, "mailbox": mailbox, "account": account}
+    rows = _FIND_PAGE.rows(conn, {**values, "limit": limit, "offset": offset})
+    places = sorted(Place._make((*row[:4], *row[6:9], row[10])) for row in rows if row[4] is None)
+    place = access.choose_mailbox(conn, principal, places)
+    likeliest = min(places, key=lambda one: (one.id != mailbox, one.account_id != account, one.id))
+    if place.folder_id is None:
+        return place, []
+    if place != likeliest:
+        return place, list_page(conn, place.account_id, place.folder_id, make, limit=limit, offset=offset)
+    return place, _made([row for row in rows if row[4] is not None], make)
+
+
 def list_page(
     conn: ReadConn, account_id: AccountId, folder_id: FolderId, make: Make[T], *, limit: int, offset: int = 0
 ) -> list[T]:
     """Newest first by UID: at most ``limit`` messages after leaving out ``offset``, each as ``make`` makes it."""
     values = {"account": account_id, "folder": folder_id, "limit": limit, "offset": offset}
+    return _made(_PAGE.rows(conn, values), make)
+
+
+def _made(rows: list[Row], make: Make[T]) -> list[T]:
     return [
         make(
             uid,
@@ -72,7 +147,5 @@ def list_page(
             messages.flag_names(flags, keywords) if flags or keywords else (),
             attachments,
         )
-        for uid, message_id, name, email, to, subject, date, size, flags, keywords, attachments in (
-            _PAGE if offset else _FIRST_PAGE
-        ).rows(conn, values)
+        for uid, message_id, name, email, to, subject, date, size, flags, keywords, attachments in rows
     ]

@@ -29,10 +29,11 @@ _OWN_FIELDS = frozenset({"from", "to", "cc", "subject", "date", "message-id", "m
 
 
 class FolderPage(NamedTuple):
-    """A page, and its folder with the total as it was just before."""
+    """A page of a folder under the name that it has here; ``total`` counts all messages of the folder."""
 
-    mailbox: Mailbox
-    folder: Folder
+    address: str
+    folder: str
+    total: int
     items: list[shapes.MessageItem]
 
 
@@ -60,8 +61,7 @@ async def list_messages(call: Call) -> Answer:
 
 
 def _listed(listed: FolderPage) -> Answer:
-    name, total = paging.shown_name(listed.folder), listed.folder.messages
-    return shapes.answer(shapes.MessageList(True, listed.mailbox.address, name, total, listed.items))
+    return shapes.answer(shapes.MessageList(True, *listed))
 
 
 async def list_inbox(call: Call) -> Answer:
@@ -110,10 +110,12 @@ def read_own(conn: ReadConn, principal: Principal, address: str) -> Mailbox:
 @single
 def read_page(conn: ReadConn, principal: Principal, address: str, query: shapes.ListQuery) -> FolderPage:
     """A page of a folder that the principal may read. Errors: Forbidden, NotFound (mailbox, folder)."""
-    mailbox = access.require_mailbox(conn, principal, address)
-    folder = paging.require_folder(conn, mailbox, query.folder)
-    items = listing.list_page(conn, mailbox.account_id, folder.id, _item, limit=query.limit, offset=query.offset)
-    return FolderPage(mailbox, folder, items)
+    place, items = listing.find_page(
+        conn, principal, address, query.folder, _item, limit=query.limit, offset=query.offset
+    )
+    if place.folder is None:
+        raise paging.no_folder(query.folder)
+    return FolderPage(place.address, paging.shown(place.folder, place.role), place.messages or 0, items)
 
 
 def read_message(conn: ReadConn, principal: Principal, params: dict[str, str], folder_name: str) -> Found:

@@ -19,8 +19,13 @@ _ORDER = {"inbox": 0, "sent": 1, "drafts": 2, "trash": 3, "junk": 4}
 
 
 def shown_name(folder: Folder) -> str:
-    """The folder's name here: Junk is shown as Spam."""
-    return "Spam" if folder.role == "junk" else folder.name
+    """The folder's name here."""
+    return shown(folder.name, folder.role)
+
+
+def shown(name: str, role: str | None) -> str:
+    """The name of a folder here: Junk is shown as Spam."""
+    return "Spam" if role == "junk" else name
 
 
 def folder_item(folder: Folder) -> FolderItem:
@@ -37,8 +42,13 @@ def require_folder(conn: ReadConn, mailbox: Mailbox, name: str) -> Folder:
     """The folder of that name; NotFound ``folder_not_found`` (INVALID_FOLDER)."""
     found = folders.find_folder(conn, mailbox.account_id, mailbox.id, name)
     if found is None:
-        raise NotFound(f"There is no folder {name[:100]!r}.", code="folder_not_found")
+        raise no_folder(name)
     return found
+
+
+def no_folder(name: str) -> NotFound:
+    """There is no folder of that name."""
+    return NotFound(f"There is no folder {name[:100]!r}.", code="folder_not_found")
 
 
 def number(text: str) -> int | None:
