@@ -105,11 +105,19 @@ filters = st.builds(
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(mails, max_size=25), st.lists(filters, min_size=5, max_size=12), st.booleans())
+@given(st.lists(mails, max_size=25), st.lists(filters, min_size=5, max_size=12), st.booleans(), st.booleans())
 def test_equal_to_looking_at_each(
-    conn: WriteConn, red: Tenant, blue: Tenant, sent: Sequence[Sent], asked: Sequence[Filter], is_filled: bool
+    conn: WriteConn,
+    red: Tenant,
+    blue: Tenant,
+    sent: Sequence[Sent],
+    asked: Sequence[Filter],
+    is_filled: bool,
+    is_many: bool,
 ) -> None:
-    with undone(conn):
+    with undone(conn), pytest.MonkeyPatch.context() as patch:
+        if is_many:
+            patch.setattr(lists, "FEW", -1)
         compare(conn, red, blue, sent, asked, is_filled)
 
 
@@ -146,11 +154,13 @@ def compare(
 
 
 BOUNDS: dict[str, dict[str, int]] = {
-    "everything is gathered": {},
-    "the engine scans": {"NARROW": -1},
-    "too many words and correspondents": {"EXPANDED": 0},
-    "texts are checked by place": {"WALKED": 0, "FEW": -1},
-    "correspondents are not named": {"EXPANDED": 1, "CHECKABLE": -1},
+    "each is looked at": {},
+    "everything is gathered": {"FEW": -1},
+    "the engine scans": {"FEW": -1, "NARROW": -1},
+    "too many words and correspondents": {"FEW": -1, "EXPANDED": 0},
+    "texts are checked by place": {"FEW": -1, "WALKED": 0},
+    "correspondents are not named": {"FEW": -1, "EXPANDED": 1, "CHECKABLE": -1},
+    "few of them": {"FEW": 20},
 }
 
 

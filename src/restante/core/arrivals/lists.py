@@ -33,7 +33,7 @@ NARROW = 250_000  # places that are gathered in memory; beyond, the engine scans
 EXPANDED = 2_000  # words or correspondents that stand for a text; beyond, the engine scans
 LOOKED_UP = 4  # conditions of a pattern whose words are looked up
 HELPFUL = 4  # times as many places as the best condition's: worth to be looked at before the subjects are
-FEW = 1_000  # places below which no better condition is looked for
+FEW = 1_000  # places below which nothing better is looked for
 WALKED = 10  # places of an index that cost as much as looking one up
 CHECKABLE = 50_000  # places that may be looked up one by one
 CHECKED = 500  # places that one statement looks up
@@ -287,10 +287,14 @@ class _Query:
             self._low = clock.to_micros(wanted.since) + 1
         if wanted.until is not None:
             self._high = clock.to_micros(wanted.until)
+        if (self._low, self._high) != (None, None) and self._size > FEW:
+            some = self._of_index(_a.place, self._index).limit(FEW + 1).subquery()
+            reached = self._counted(select(func.count()).select_from(some))
+            self._size = reached if reached <= FEW else self._size
         if wanted.subject is not None:
             pattern = subjects.whole(wanted.subject)
             if pattern.pieces:
-                self._texts.append(self._subject(pattern))
+                self._texts.append(self._subject(pattern) if self._size > FEW else _Text(pattern, None, self._size))
         if wanted.search is not None:
             pattern = subjects.part(wanted.search)
             if pattern.pieces:
@@ -329,6 +333,9 @@ class _Query:
         return ids
 
     def _search(self, pattern: Pattern) -> _Text:
+        if self._size <= FEW:
+            few = (_Correspondents(role, self._size, None) for role in ("inbox", "sender"))
+            return _Text(pattern, None, self._size, *few)
         text = self._subject(pattern)
         inboxes, senders = (self._named(role, pattern) for role in ("inbox", "sender"))
         return text._replace(size=text.size + inboxes.arrivals + senders.arrivals, inboxes=inboxes, senders=senders)
@@ -395,7 +402,7 @@ class _Query:
         if (self._low, self._high) == (None, None):
             if not self._texts and len(self._having) <= 1:
                 return self._size
-            if len(self._texts) == 1 and not self._having:
+            if len(self._texts) == 1 and not self._having and self._size > FEW:
                 return self._count_text(self._texts[0])
         return self._counted(self._statement(func.count(), self._texts, self._index))
 
@@ -440,11 +447,19 @@ class _Query:
         return self._base(column, index).where(*map(self._matching, texts))
 
     def _base(self, column: ColumnElement[Any], index: str | None) -> Select[Any]:
+        """What selects arrivals by everything but texts, from one index."""
+        statement = self._of_index(column, index)
+        for name, (about, value) in self._having.items():
+            if name != index:  # what is computed is no reason for an engine to take another index than the smallest
+                statement = statement.where(_equals(about + 0, value))
+        return statement
+
+    def _of_index(self, column: ColumnElement[Any], index: str | None) -> Select[Any]:
+        """What selects all that an index has between the moments."""
         mine = _a.account_id == self._account_id, _a.deleted_at.is_(None)
         statement = select(column).select_from(tables.arrivals).where(*mine)
-        for name, (about, value) in self._having.items():
-            # What is computed is no reason for an engine to take another index than the smallest.
-            statement = statement.where(_equals(about if name == index else about + 0, value))
+        if index in self._having:
+            statement = statement.where(_equals(*self._having[index]))
         if self._low is not None:
             statement = statement.where(_a.place >= self._low)
         if self._high is not None:
@@ -464,10 +479,10 @@ class _Query:
                 continue
             if found.ids is not None:
                 yield column.in_(found.ids)
-            else:
-                like = _c.address.like(text.pattern.like(), escape="\\")
-                role = _c.role == found.role
-                yield column.in_(select(_c.id).where(_c.account_id == self._account_id, role, like))
+                continue
+            like = _c.address.like(text.pattern.like(), escape="\\")
+            having = select(_c.id).where(_c.account_id == self._account_id, _c.role == found.role, like)
+            yield having.where(_c.id == column).exists() if self._size <= FEW else column.in_(having)
 
 
 def _unnamed(found: _Correspondents | None) -> _Correspondents | None:
