@@ -204,14 +204,14 @@ def set_texts(conn: WriteConn, account_id: int, kind: str, texts: Mapping[int, s
     key = {"account": account_id, "kind": kind}
     found = dict(map(_pair, _FIND_BLOCKS.rows(conn, key, list(by_block))))
     for number, changes in sorted(by_block.items()):
-        lines = found[number].split("\n") if number in found else []
-        lines += [""] * (max(changes) + 1 - len(lines))
+        lines = found[number].split(b"\n") if number in found else []
+        lines += [b""] * (max(changes) + 1 - len(lines))
         for place, text in changes.items():
-            lines[place] = text
+            lines[place] = text.encode()
         if number in found:
             _DELETE_BLOCK.run(conn, {**key, "at": number})
         if any(lines):
-            row = {"account_id": account_id, "kind": kind, "number": number, "texts": "\n".join(lines)}
+            row = {"account_id": account_id, "kind": kind, "number": number, "texts": b"\n".join(lines)}
             _INSERT_BLOCK.run(conn, row)
 
 
@@ -219,15 +219,16 @@ def look_through(
     conn: ReadConn, account_id: int, kind: str, text: str, holds: Callable[[str], bool] | None = None
 ) -> Iterator[int]:
     """The numbers of all entries that contain ``text`` and satisfy ``holds``."""
+    wanted = text.encode()
     for row in _BLOCKS.rows(conn, {"account": account_id, "kind": kind}):
-        block: str = row[1]
+        block: bytes = row[1]
         first, counted, line = row[0] * BLOCK, 0, 0
-        place = block.find(text)
+        place = block.find(wanted)
         while place >= 0:
-            line += block.count("\n", counted, place)
-            end = block.find("\n", place)
+            line += block.count(b"\n", counted, place)
+            end = block.find(b"\n", place)
             end = len(block) if end < 0 else end
-            if holds is None or holds(block[block.rfind("\n", 0, place) + 1 : end]):
+            if holds is None or holds(block[block.rfind(b"\n", 0, place) + 1 : end].decode()):
                 yield first + line
             counted = end
-            place = block.find(text, end)
+            place = block.find(wanted, end)
