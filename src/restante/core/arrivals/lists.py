@@ -35,6 +35,7 @@ LOOKED_UP = 4  # conditions of a pattern whose words are looked up
 HELPFUL = 4  # times as many places as the best condition's: worth to be looked at before the subjects are
 FEW = 3_000  # places below which nothing better is looked for
 WALKED = 10  # places of an index that cost as much as looking one up
+REACHED = 20_000  # places of which each may be looked at
 CHECKABLE = 50_000  # places that may be looked up one by one
 CHECKED = 500  # places that one statement looks up
 
@@ -170,6 +171,7 @@ _MATCHING = PreparedByIds(
 _LISTED = _a.account_id == bindparam("account"), _a.deleted_at.is_(None)
 _BY_INBOX = PreparedByIds(select(_a.place).where(*_LISTED), _a.inbox_id)
 _BY_SENDER = PreparedByIds(select(_a.place).where(*_LISTED), _a.sender_id)
+_OF = {"inbox": _BY_INBOX, "sender": _BY_SENDER}
 _ROW = _a.place, _a.message_id, _a.inbox_id, _a.sender_id, _a.read_at, _a.is_favorite
 _BY_PLACE = PreparedByIds(select(*_ROW).where(*_LISTED), _a.place)
 _FIND = Prepared(
@@ -288,9 +290,9 @@ class _Query:
         if wanted.until is not None:
             self._high = clock.to_micros(wanted.until)
         if (self._low, self._high) != (None, None) and self._size > FEW:
-            some = self._of_index(_a.place, self._index).limit(FEW + 1).subquery()
+            some = self._of_index(_a.place, self._index).limit(REACHED + 1).subquery()
             reached = self._counted(select(func.count()).select_from(some))
-            self._size = reached if reached <= FEW else self._size
+            self._size = reached if reached <= REACHED else self._size
         if wanted.subject is not None:
             pattern = subjects.whole(wanted.subject)
             if pattern.pieces:
@@ -367,8 +369,9 @@ class _Query:
         others = [one for one in self._texts if one is not text]
         if not self._having and not others:
             return places
-        if not others and self._size <= WALKED * len(places):
-            return places.intersection(self._conn.execute(self._base(_a.place, self._index)).scalars().all())
+        if not others and len(self._having) == 1 and self._index in _OF and self._size <= WALKED * len(places):
+            _, of = self._having[self._index]
+            return places.intersection(row[0] for row in _OF[self._index].rows(self._conn, self._key, [of]))
         checked, left = self._statement(_a.place, others, None), sorted(places)
         found: list[int] = []
         for start in range(0, len(left), CHECKED):
@@ -482,7 +485,7 @@ class _Query:
                 continue
             like = _c.address.like(text.pattern.like(), escape="\\")
             having = select(_c.id).where(_c.account_id == self._account_id, _c.role == found.role, like)
-            yield having.where(_c.id == column).exists() if self._size <= FEW else column.in_(having)
+            yield having.where(_c.id == column).exists() if self._size <= REACHED else column.in_(having)
 
 
 def _unnamed(found: _Correspondents | None) -> _Correspondents | None:
