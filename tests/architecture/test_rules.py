@@ -104,8 +104,8 @@ WITHOUT_ACCOUNT = {
     "transfer.store_report",
     # for the operator, and for the standing jobs of the instance
     "automation_runs.list_behind",
-    "automation_runs.list_waiting",
-    "automation_runs.release_all",
+    "automation_courier.list_waiting",
+    "automation_courier.release_all",
     "automations.count_sealed",
     "automations.forget_secrets",
     "automations.is_any_active",

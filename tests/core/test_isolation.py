@@ -13,6 +13,7 @@ from sqlalchemy import select
 from restante.core import (
     access,
     accounts,
+    automation_courier,
     automation_runs,
     automations,
     domains,
@@ -179,12 +180,13 @@ EMPTY: dict[str, Call] = {
     "automation_runs.open_runs": lambda conn, c: automation_runs.open_runs(
         conn, c.me, Fresh(c.act.since_number, c.call, (), is_last=True), c.now
     ),
-    "automation_runs.claim": lambda conn, c: automation_runs.claim(
+    "automation_courier.claim": lambda conn, c: automation_courier.claim(
         conn, c.me, c.act.id, "x", timedelta(hours=1), c.now
     ),
-    "automation_runs.release": lambda conn, c: automation_runs.release(conn, c.me, c.act.id, "x"),
-    "automation_runs.survey": lambda conn, c: automation_runs.survey(conn, c.me, c.act.id, frozenset(), 9, c.now),
-    "automation_runs.record": lambda conn, c: automation_runs.record(conn, c.me, c.act.id, [], c.now),
+    "automation_courier.release": lambda conn, c: automation_courier.release(conn, c.me, c.act.id, "x"),
+    "automation_courier.survey": lambda conn, c: automation_courier.survey(conn, c.me, c.act.id, frozenset(), 9, c.now),
+    "automation_courier.record": lambda conn, c: automation_courier.record(conn, c.me, c.act.id, [], c.now),
+    "automation_runs.settle": lambda conn, c: automation_runs.settle(conn, c.me, [c.call], c.now),
     "automation_runs.list_runs": lambda conn, c: automation_runs.list_runs(conn, c.me, c.act.id, None, ONE, 9),
     "automation_runs.prune": lambda conn, c: automation_runs.prune(conn, c.me, c.now, 9, c.now),
     "automation_runs.purge": lambda conn, c: automation_runs.purge(conn, c.me, 9, c.now),
@@ -294,6 +296,7 @@ def test_no_such_account(conn: WriteConn, case: Case, name: str) -> None:
     "module",
     [
         accounts,
+        automation_courier,
         automation_runs,
         automations,
         domains,

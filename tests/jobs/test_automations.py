@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 
 from restante.clock import ManualClock
 from restante.core import (
+    automation_courier,
     automation_runs,
     automations,
     events,
@@ -675,7 +676,7 @@ async def test_a_lease_keeps_others_away(near: Runtime, bob: Mailbox, engine: En
         made = await add(near, bob, replace(PLAIN, url=receiver.url))
         await arrive(near, bob)
         place = bob.account_id, made.id
-        assert await near.db.write(automation_runs.claim, *place, "another", timedelta(seconds=60), clock.now())
+        assert await near.db.write(automation_courier.claim, *place, "another", timedelta(seconds=60), clock.now())
         await engine.run_due()
         assert receiver.told == []
         clock.advance(timedelta(seconds=61))

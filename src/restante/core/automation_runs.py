@@ -1,23 +1,22 @@
-"""Runs of automations: one message for one automation, from the log to its end.
+"""Runs of automations: one message for one automation, from the log to its end. Beginning them, lists, pruning.
 
 ``find_fresh`` and ``open_runs`` turn received messages into runs: the cursor moves in the transaction that writes them
-and counts them, so each message runs once. ``jobs.automations`` does the work of those that are due, under the
-automation's lease, as long as it takes; whatever it had not recorded is done again.
+and counts them, so each message runs once. What does their work is ``core.automation_courier`` under
+``jobs.automations``.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from datetime import datetime
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
-from sqlalchemy import BigInteger, Select, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Select, bindparam, delete, exists, insert, select, update
 
 from restante import clock
-from restante.core import attempts, automations, events, folders, leases, messages
-from restante.core.attempts import Result
+from restante.core import automations, events, folders, messages
 from restante.core.automations import Automation
 from restante.core.events import NewEvent
 from restante.errors import Invalid
@@ -35,7 +34,6 @@ OPENED = 1000  # runs that one transaction begins, about
 _a, _x, _r = tables.automations.c, tables.automation_cursors.c, tables.automation_runs.c
 _e, _m = tables.events.c, tables.messages.c
 _ACTIVE = _a.status == "active"
-_PENDING = _r.status == "pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +55,6 @@ class Fresh:
     reach: EventNumber
     matches: tuple[Match, ...]
     is_last: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A run to be done now for the ``attempt``-th time."""
-
-    number: EventNumber
-    attempt: int
-    message_id: MessageId
-    public_id: UUID
-
-
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What is to be done for an automation now; ``next_at``: when a run that waits becomes due."""
-
-    automation: Automation
-    due: tuple[Due, ...]
-    next_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +190,9 @@ def open_runs(conn: WriteConn, account_id: AccountId, fresh: Fresh, now: datetim
         conn.execute(counted.values(emails_received=_a.emails_received + count))
     done = [one for one in mine if not every[one.automation_id].has_action]
     if done:
-        facts = [_ran(every[one.automation_id], one.message_id, UUID(bytes=one.public_id)) for one in done]
+        facts = [ended(every[one.automation_id], one.message_id, UUID(bytes=one.public_id)) for one in done]
         events.record_all(conn, account_id, facts, now=now)
-        _settle(conn, account_id, [one.number for one in done], now)
+        settle(conn, account_id, [one.number for one in done], now)
     touch(conn, account_id)
     return True
 
@@ -238,209 +217,10 @@ def _row(account_id: AccountId, match: Match, micros: int, *, has_action: bool) 
     }
 
 
-# --- runs that are due ------------------------------------------------------------------------------------------------
-
-
-def _waiting() -> Select[Any]:
-    now = bindparam("now", type_=BigInteger)
-    due = select(_r.event_number).where(
-        _r.account_id == _a.account_id, _r.automation_id == _a.id, _PENDING, _r.next_attempt_at <= now
-    )
-    return select(_a.account_id, _a.id).where(
-        _ACTIVE,
-        (_a.retry_at.is_(None)) | (_a.retry_at <= now),
-        leases.free(tables.automations, bindparam("owner"), now),
-        due.exists(),
-    )
-
-
-_WAITING = Prepared(_waiting())
-_WAITING_OF = Prepared(_waiting().where(_a.account_id == bindparam("account")))
-
-
-def list_waiting(
-    conn: ReadConn, owner: str, now: datetime, account_ids: Collection[int] | None = None
-) -> list[tuple[AccountId, AutomationId]]:
-    """Automations of all accounts (or of these) that have runs to do and that nobody else has leased."""
-    values = {"owner": owner, "now": clock.to_micros(now)}
-    if account_ids is None:
-        rows = _WAITING.rows(conn, values)
-    else:
-        rows = [row for one in sorted(account_ids) for row in _WAITING_OF.rows(conn, {**values, "account": one})]
-    return [(AccountId(row[0]), AutomationId(row[1])) for row in rows]
-
-
-def claim(
-    conn: WriteConn, account_id: AccountId, automation_id: AutomationId, owner: str, lease: timedelta, now: datetime
-) -> bool:
-    """Take or keep an automation for ``lease``; False when another has it."""
-    return leases.take(conn, account_id, tables.automations, automation_id, owner, lease, now)
-
-
-def release(conn: WriteConn, account_id: AccountId, automation_id: AutomationId, owner: str) -> None:
-    """Let an automation go."""
-    leases.release(conn, account_id, tables.automations, automation_id, owner)
-
-
-def release_all(conn: WriteConn, owners: str) -> int:
-    """Let everything go whose owner's name begins so: of a server that is known to be gone."""
-    return leases.release_all(conn, tables.automations, owners)
-
-
-_MINE = _r.account_id == bindparam("account"), _r.automation_id == bindparam("automation"), _PENDING
-_NOW = bindparam("now", type_=BigInteger)
-_DUE = Prepared(
-    select(_r.event_number, _r.attempts, _r.message_id, _r.message_public_id)
-    .where(*_MINE, _r.next_attempt_at <= _NOW)
-    .order_by(_r.event_number)
-    .limit(bindparam("limit"))
-)
-_LATER = Prepared(select(func.min(_r.next_attempt_at)).where(*_MINE, _r.next_attempt_at > _NOW))
-
-
-def survey(
-    conn: ReadConn,
-    account_id: AccountId,
-    automation_id: AutomationId,
-    skip: frozenset[EventNumber],
-    limit: int,
-    now: datetime,
-) -> Survey | None:
-    """Runs to be done now, oldest first, without those of ``skip``; None when the automation is removed.
-
-    One that has failed too often is given one run when its pause is over.
-    """
-    found = automations.find(conn, account_id, automation_id)
-    if found is None:
-        return None
-    if found.retry_at is not None and found.retry_at > now:
-        return Survey(found, (), found.retry_at)
-    limit = 1 if found.retry_at is not None else limit
-    key = {"account": account_id, "automation": automation_id, "now": clock.to_micros(now)}
-    rows = _DUE.rows(conn, {**key, "limit": limit + len(skip)})
-    due = [Due(row[0], row[1] + 1, row[2], UUID(bytes=row[3])) for row in rows if row[0] not in skip]
-    ((later,),) = _LATER.rows(conn, key)
-    return Survey(found, tuple(due[:limit]), clock.optional_from_micros(later))
-
-
-class _Held(NamedTuple):
-    """A run that waits for its end."""
-
-    number: int
-    attempts: int
-    tried_since: int | None
-    message_id: int
-    public_id: bytes
-
-
-_HELD = PreparedByIds(
-    select(_r.event_number, _r.attempts, _r.tried_since, _r.message_id, _r.message_public_id).where(*_MINE),
-    _r.event_number,
-)
-_RECORD = Prepared(
-    update(tables.automation_runs)
-    .where(
-        _r.account_id == bindparam("in_account"),
-        _r.automation_id == bindparam("of_automation"),
-        _r.event_number == bindparam("of_event"),
-        _PENDING,
-    )
-    .values(
-        status=bindparam("becomes"),
-        attempts=_r.attempts + 1,
-        tried_since=bindparam("since"),
-        next_attempt_at=bindparam("again_at"),
-        finished_at=bindparam("ended_at"),
-        http_status=bindparam("http_status"),
-        error=bindparam("error"),
-        answer=bindparam("answer"),
-    )
-)
-
-
-def record(
-    conn: WriteConn, account_id: AccountId, automation_id: AutomationId, results: Sequence[Result], now: datetime
-) -> None:
-    """Note what attempts came to, in the order in which they ended.
-
-    A run that failed waits for its next attempt or is given up (``automation.failed``); one that succeeded is done
-    (``automation.ran``). A message whose runs have all ended goes into the Trash where one of them was to do that. An
-    automation that fails again and again pauses. Nothing happens when it is removed meanwhile.
-    """
-    found = automations.find(conn, account_id, automation_id)
-    if found is None:
-        return
-    key = {"account": account_id, "automation": automation_id}
-    held = {row[0]: _Held(*row) for row in _HELD.rows(conn, key, [one.number for one in results])}
-    changes, facts, ended = [], [], []
-    for one in results:
-        row = held.pop(one.number, None)
-        if row is None:
-            continue
-        change = _change(one, row, now)
-        changes.append(change | {"in_account": account_id, "of_automation": automation_id})
-        if change["becomes"] != "pending":
-            ended.append(one.number)
-            public_id = UUID(bytes=row.public_id)
-            is_done = change["becomes"] == "done"
-            facts.append(
-                _ran(found, row.message_id, public_id) if is_done else _failed(found, row.message_id, public_id, one)
-            )
-    if changes:
-        _RECORD.many(conn, changes)
-        _judge(conn, found, results, now)
-    if ended:
-        events.record_all(conn, account_id, facts, now=now)
-        _settle(conn, account_id, ended, now)
-
-
-def _change(one: Result, row: _Held, now: datetime) -> dict[str, Any]:
-    """What becomes of a run's row."""
-    since = clock.optional_from_micros(row.tried_since) or one.attempted_at
-    again_at = None if one.is_delivered else attempts.next_at(one, row.attempts, since, now)
-    return {
-        "of_event": one.number,
-        "becomes": "done" if one.is_delivered else "failed" if again_at is None else "pending",
-        "since": row.tried_since if one.is_delivered else clock.to_micros(since),
-        "again_at": None if again_at is None else clock.to_micros(again_at),
-        "ended_at": clock.to_micros(one.ended_at) if again_at is None else None,
-        "http_status": one.status,
-        "error": one.error,
-        "answer": one.answer,
-    }
-
-
-def _judge(conn: WriteConn, automation: Automation, results: Sequence[Result], now: datetime) -> None:
-    """Remember how the newest attempt went; pause an automation that fails in a row."""
-    failures, _ = attempts.count_failures(results, automation.failures, None)
-    newest = results[-1]
-    retry_at = attempts.paused_until(failures, now)
-    values: dict[str, Any] = {
-        "failures": failures,
-        "in_error": int(not newest.is_delivered),
-        "retry_at": None if retry_at is None else clock.to_micros(retry_at),
-    }
-    failed = [one for one in results if not one.is_delivered]
-    if failed:
-        values["last_error"] = _reason(failed[-1])
-    elif not (automation.in_error or automation.failures):
-        return
-    mine = _a.account_id == automation.account_id, _a.id == automation.id
-    conn.execute(update(tables.automations).where(*mine).values(values))
-
-
-def _reason(failed: Result) -> str:
-    return failed.error or f"HTTP {failed.status}"
-
-
-def _ran(automation: Automation, message_id: int, public_id: UUID) -> NewEvent:
+def ended(automation: Automation, message_id: int, public_id: UUID, error: str | None = None) -> NewEvent:
+    """The event that a run is done, or was given up for that reason."""
     body = {"automation": str(automation.public_id), "message": message_id, "id": str(public_id)}
-    return NewEvent("automation.ran", body)
-
-
-def _failed(automation: Automation, message_id: int, public_id: UUID, result: Result) -> NewEvent:
-    body = {"automation": str(automation.public_id), "message": message_id, "id": str(public_id)}
-    return NewEvent("automation.failed", body | {"error": _reason(result)})
+    return NewEvent("automation.ran", body) if error is None else NewEvent("automation.failed", body | {"error": error})
 
 
 _ACTIVE_ONES = Prepared(select(_a.id, _a.deletes).where(_a.account_id == bindparam("account"), _ACTIVE))
@@ -452,8 +232,11 @@ _STANDING = PreparedByIds(
 )
 
 
-def _settle(conn: WriteConn, account_id: AccountId, numbers: Sequence[EventNumber], now: datetime) -> None:
-    """Move messages into the Trash whose runs have all ended, where one that is done was to do that."""
+def settle(conn: WriteConn, account_id: AccountId, numbers: Sequence[EventNumber], now: datetime) -> None:
+    """Move messages into the Trash whose runs have all ended, where one that is done was to do that.
+
+    ``numbers`` are those of the events that told of them.
+    """
     active = [(row[0], bool(row[1])) for row in _ACTIVE_ONES.rows(conn, {"account": account_id})]
     if not any(deletes for _, deletes in active):
         return
@@ -509,7 +292,7 @@ def prune(conn: WriteConn, account_id: AccountId, before: datetime, limit: int, 
             if numbers := list(conn.execute(oldest).scalars()):
                 conn.execute(delete(tables.automation_runs).where(*mine, _r.event_number.in_(numbers)))
                 if which == "pending":
-                    _settle(conn, account_id, numbers, now)
+                    settle(conn, account_id, numbers, now)
                 return len(numbers)
         if status == "removed":
             conn.execute(delete(tables.automations).where(_a.account_id == account_id, _a.id == automation_id))

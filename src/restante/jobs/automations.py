@@ -8,9 +8,9 @@ import contextlib
 from collections.abc import Sequence
 
 from restante import log
-from restante.core import automation_runs
+from restante.core import automation_courier, automation_runs
 from restante.core.attempts import Result
-from restante.core.automation_runs import Due
+from restante.core.automation_courier import Due
 from restante.errors import Unavailable
 from restante.ids import AccountId, AutomationId, EventNumber
 from restante.jobs import courier
@@ -103,10 +103,10 @@ class Courier(courier.Courier):
         self._payloads = Payloads(rt)
 
     async def _list_waiting(self, account_ids: set[int] | None) -> Sequence[Key]:
-        return await self._rt.db.read(automation_runs.list_waiting, self._owner, self._rt.clock.now(), account_ids)
+        return await self._rt.db.read(automation_courier.list_waiting, self._owner, self._rt.clock.now(), account_ids)
 
     async def _release_all(self) -> None:
-        await self._rt.db.write(automation_runs.release_all, self._place)
+        await self._rt.db.write(automation_courier.release_all, self._place)
 
     def _lane(self, key: Key, linger_seconds: float) -> "_Lane":
         return _Lane(self._rt, key, self._owner, linger_seconds, self._client, self._payloads)
@@ -125,17 +125,17 @@ class _Lane(courier.Lane[Due]):
 
     async def _claim(self) -> bool:
         now = self._rt.clock.now()
-        return await self._rt.db.write(automation_runs.claim, *self._automation, self._owner, courier.LEASE, now)
+        return await self._rt.db.write(automation_courier.claim, *self._automation, self._owner, courier.LEASE, now)
 
     async def _release(self) -> None:
-        await self._rt.db.write(automation_runs.release, *self._automation, self._owner)
+        await self._rt.db.write(automation_courier.release, *self._automation, self._owner)
 
     async def _record(self, results: list[Result]) -> None:
-        await self._rt.db.write(automation_runs.record, *self._automation, results, self._rt.clock.now())
+        await self._rt.db.write(automation_courier.record, *self._automation, results, self._rt.clock.now())
 
     async def _look(self, busy: frozenset[EventNumber]) -> Found[Due] | None:
         now = self._rt.clock.now()
-        found = await self._rt.db.read(automation_runs.survey, *self._automation, busy, courier.BATCH, now)
+        found = await self._rt.db.read(automation_courier.survey, *self._automation, busy, courier.BATCH, now)
         if found is None:
             return None
         if self._runner is None or self._runner.automation != found.automation:

@@ -11,7 +11,7 @@ from uuid import UUID
 from restante import ids
 from restante.core import accounts, automations, messages
 from restante.core.attempts import Result
-from restante.core.automation_runs import Due
+from restante.core.automation_courier import Due
 from restante.core.automations import LOST, Automation, Conditions, NewAutomation
 from restante.core.idempotency import Once
 from restante.core.messages import MessageRow
