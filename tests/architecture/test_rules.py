@@ -138,6 +138,7 @@ WITHOUT_ACCOUNT = {
     "permissions.list_page",
     "removal.list_accounts",
     "removal.list_mailboxes",
+    "retention.forecast.record_usage",  # of all accounts, once a day
     "arrivals.following.list_followed",
     "inbound.find_uncounted",
     "tokens.find_by_id",
