@@ -139,6 +139,7 @@ WITHOUT_ACCOUNT = {
     "removal.list_accounts",
     "removal.list_mailboxes",
     "retention.forecast.record_usage",  # of all accounts, once a day
+    "retention.runs.release_all",
     "arrivals.following.list_followed",
     "inbound.find_uncounted",
     "tokens.find_by_id",

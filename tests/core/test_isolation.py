@@ -216,7 +216,7 @@ EMPTY: dict[str, Call] = {
 
 # An account that does not exist at all.
 NO_ACCOUNT: dict[str, Call] = {
-    "accounts.get_public_id": lambda conn, c: accounts.get_public_id(conn, NOBODY),
+    "accounts.get_public_id": lambda conn, _: accounts.get_public_id(conn, NOBODY),
     "accounts.get": lambda conn, _: accounts.get(conn, NOBODY),
     "accounts.suspend": lambda conn, c: accounts.suspend(conn, NOBODY, c.now),
     "accounts.resume": lambda conn, c: accounts.resume(conn, NOBODY, c.now),
