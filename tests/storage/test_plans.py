@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, select
+from sqlalchemy import delete, event, func, select
 
 from restante.core import trash
 from restante.core.retention import days, rules, runs
@@ -18,6 +18,8 @@ from restante.storage import sqlite
 from restante.storage.sqlite import GroupCommit
 
 m, c = tables.messages.c, tables.contents.c
+a, w, k = tables.arrivals.c, tables.arrival_words.c, tables.correspondents.c
+LISTED = a.account_id == 1, a.deleted_at.is_(None)
 STATEMENTS = {
     "ids of an account": (select(m.subject).where(m.account_id == 1, m.id.in_([1, 2, 3])), "USING INTEGER PRIMARY KEY"),
     "ids of a mailbox": (
@@ -40,6 +42,27 @@ STATEMENTS = {
         select(m.id).where(m.account_id == 1, m.content_id == 7), "(account_id=? AND content_id=?)",
     ),
     "unused contents": (select(c.id).where(c.unused_at < 5), "ix_contents_unused"),
+    "arrivals by place": (
+        select(a.message_id).where(*LISTED, a.place.in_([1, 2])), "ix_arrivals_listed (account_id=? AND place=?)",
+    ),
+    "arrivals since": (
+        select(func.count()).where(*LISTED, a.place > 5),
+        "COVERING INDEX ix_arrivals_listed (account_id=? AND place>?)",
+    ),
+    "a page of an inbox": (
+        select(a.place).where(*LISTED, a.inbox_id == 1, a.sender_id + 0 == 2).order_by(a.place.desc()).limit(25),
+        "COVERING INDEX ix_arrivals_inbox (account_id=? AND inbox_id=?)",
+    ),
+    "a page of the unread": (
+        select(a.place).where(*LISTED, a.read_at.is_(None)).order_by(a.place.desc()).limit(25),
+        "COVERING INDEX ix_arrivals_unread (account_id=?)",
+    ),
+    "words by hash": (
+        select(w.text).where(w.account_id == 1, w.hash.in_(range(50))), "(account_id=? AND hash=?)",
+    ),
+    "correspondents by hash": (
+        select(k.address).where(k.account_id == 1, k.hash.in_(range(50))), "(account_id=? AND hash=?)",
+    ),
 }  # fmt: skip
 
 
