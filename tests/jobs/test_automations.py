@@ -33,6 +33,7 @@ from restante.jobs.automations import Courier, Follower
 from restante.jobs.handlers import HANDLERS
 from restante.jobs.worker import Worker
 from restante.mail import message
+from restante.net import http
 from restante.runtime import Runtime
 from restante.schema import tables
 from restante.schema.connections import ReadConn
@@ -381,6 +382,25 @@ async def test_what_may_not_be_called_is_not(rt: Runtime, url: str) -> None:
     await engine.run_due()
     await engine.courier.close()
     assert [run.error for run in await runs(rt, made)] == ["egress_refused"]
+
+
+async def test_one_that_never_answers_is_left(
+    near: Runtime, bob: Mailbox, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "TIMEOUT_SECONDS", 0.2)
+    is_over = asyncio.Event()
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await is_over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    made = await add(near, bob, replace(PLAIN, url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
+    await arrive(near, bob)
+    await asyncio.wait_for(engine.run_due(), 30)
+    is_over.set()
+    server.close()
+    assert [(run.status, run.error) for run in await runs(near, made)] == [("pending", "timeout")]
 
 
 async def test_a_redirect_is_not_followed(near: Runtime, bob: Mailbox, engine: Engine) -> None:
