@@ -1,7 +1,8 @@
 """Forwarding: a received message sent on from the address that it came to, as a message of its own.
 
-It keeps the subject, the bodies and the attachments. It cannot run in circles: each address that forwards leaves its
-name in ``X-Loop``, forwards nothing that bears it, and nothing that reports of failed delivery (the null sender).
+It keeps the subject, the bodies and the attachments, and says that no person sent it (RFC 3834 §5), so that no absent
+one answers. It cannot run in circles: each address that forwards leaves its name in ``X-Loop``, forwards nothing that
+bears it, and nothing that reports of failed delivery (the null sender).
 """
 
 import asyncio
