@@ -109,7 +109,7 @@ def call_with(rt: Runtime, pieces: list[bytes]) -> Call:
         piece = await anext(left)
         return {"type": "http.request", "body": piece, "more_body": piece != b""}
 
-    shared = Bodies(rt.config.data_dir / "spool", 1024 * 1024)
+    shared = Bodies(rt.config.data_dir / "spool", 1024 * 1024, rt.room)
     return Call(rt, RateLimiter(rt.clock), {"type": "http", "method": "POST"}, receive, {}, "/", "", shared)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from restante import errors
+from restante.storage.room import Room
 from restante.storage.spool import Spool
 
 
@@ -50,6 +51,16 @@ def test_a_full_disk_is_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         spool.write(b"x" * 11)
     assert caught.value.code == "storage_full"
     spool.close()
+
+
+def test_room_is_left_on_the_disk(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, memory_limit=10, room=Room(tmp_path, 1 << 62))
+    spool.write(b"x" * 10)
+    with pytest.raises(errors.Unavailable) as caught:
+        spool.write(b"x")
+    assert caught.value.code == "storage_full"
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_that_cannot_be_written_is_temporary(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ _GET = Prepared(
         _c.account_id == bindparam("account"), _c.id == bindparam("content")
     )
 )
+_RELEASE = Prepared(
+    update(tables.contents)
+    .where(_c.account_id == bindparam("account"), _c.id == bindparam("content"))
+    .values(uses=_c.uses - 1)
+)
 
 
 class NewContent(NamedTuple):
@@ -100,10 +105,9 @@ def get(conn: ReadConn, account_id: AccountId, content_id: ContentId) -> StoredC
 
 def release(conn: WriteConn, account_id: AccountId, content_ids: Sequence[ContentId], now: datetime) -> None:
     """Count one use less for each id given (an id may stand there several times)."""
-    for content_id in content_ids:
-        conn.execute(
-            update(tables.contents).where(_c.account_id == account_id, _c.id == content_id).values(uses=_c.uses - 1)
-        )
+    if not content_ids:
+        return
+    _RELEASE.many(conn, [{"account": account_id, "content": content_id} for content_id in content_ids])
     conn.execute(
         update(tables.contents)
         .where(_c.account_id == account_id, _c.id.in_(set(content_ids)), _c.uses <= 0)

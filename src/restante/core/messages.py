@@ -127,6 +127,11 @@ _BY_IDS = PreparedByIds(select(*_COLUMNS).where(_m.account_id == bindparam("acco
 _TRACE = Prepared(
     select(_m.trace, _m.content_id).where(_m.id == bindparam("message"), _m.account_id == bindparam("account"))
 )
+_MOVE = Prepared(
+    update(tables.messages)
+    .where(_m.id == bindparam("message"), _m.account_id == bindparam("account"))
+    .values(folder_id=bindparam("to_folder"), uid=bindparam("to_uid"), modseq=bindparam("to_modseq"))
+)
 NO_UID_REACHES = (1 << 32) + 1  # UIDs have 32 bits
 
 _pairs = msgspec.json.Decoder(list[tuple[str, str]])
@@ -370,14 +375,10 @@ def move(
             trashed = {"account_id": account_id, "folder_id": folder_id, "origin_id": source_id}
             trashed["trashed_at"] = clock.to_micros(now)
             conn.execute(insert(tables.trashed), [trashed | {"uid": uid + at} for at in range(count)])
-        for place in places:
-            conn.execute(
-                update(tables.messages)
-                .where(_m.id == place.id, _m.account_id == account_id)
-                .values(folder_id=folder_id, uid=uid, modseq=modseq)
-            )
-            moved.append((place, uid))
-            uid = Uid(uid + 1)
+        arrived = [(place, Uid(uid + at)) for at, place in enumerate(places)]
+        there = {"account": account_id, "to_folder": folder_id, "to_modseq": modseq}
+        _MOVE.many(conn, [there | {"message": place.id, "to_uid": new_uid} for place, new_uid in arrived])
+        moved += arrived
     facts = [
         events.NewEvent("message.moved", place.named | {"folder": folder_id, "uid": uid}, mailbox_id)
         for place, uid in moved

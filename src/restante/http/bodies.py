@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from restante.errors import Unavailable
+from restante.storage.room import Room
 from restante.storage.spool import Spool
 
 MEMORY_LIMIT = 64 * 1024  # of a body that arrives; more of it goes to a file
@@ -21,14 +22,14 @@ WAIT_SECONDS = 60.0
 class Bodies:
     """What the requests of one server share."""
 
-    def __init__(self, directory: Path, memory_bytes: int) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, memory_bytes: int, room: Room | None = None) -> None:
+        self._directory, self._room = directory, room
         self._memory_bytes = self._free = memory_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def new_spool(self) -> Spool:
         """Where a body waits while it arrives."""
-        return Spool(self._directory, MEMORY_LIMIT)
+        return Spool(self._directory, MEMORY_LIMIT, self._room)
 
     @asynccontextmanager
     async def share(self, size_bytes: int) -> AsyncIterator[None]:

@@ -104,7 +104,6 @@ class Call:
         spool = self._bodies.new_spool()
         try:
             async for piece in self._pieces(limit_bytes):
-                self.rt.room.require(len(piece))
                 spool.write(piece)
             async with self._bodies.share(spool.size_bytes):
                 yield spool.finish()

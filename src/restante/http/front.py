@@ -47,7 +47,7 @@ class Front:
         self.resolver = Resolver(self.dialects.values())
         self._rt = rt
         self._limiter = RateLimiter(rt.clock)
-        self._bodies = Bodies(rt.config.data_dir / "spool", rt.config.http.body_memory_bytes)
+        self._bodies = Bodies(rt.config.data_dir / "spool", rt.config.http.body_memory_bytes, rt.room)
         self._instance = instance
         self._clients = Clients(trusted_proxies)
         self._observe = observe

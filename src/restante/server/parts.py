@@ -79,7 +79,10 @@ async def _start_smtp(
     rt: Runtime, sockets: Mapping[str, Sequence[socket.socket]], stack: contextlib.AsyncExitStack, started: Listeners
 ) -> None:
     settings = Settings(
-        hostname=rt.config.hostname, spool_directory=rt.config.data_dir / "spool", limits=rt.config.smtp.limits
+        hostname=rt.config.hostname,
+        spool_directory=rt.config.data_dir / "spool",
+        limits=rt.config.smtp.limits,
+        room=rt.room,
     )
     tls = _smtp_tls(rt)
     modes: tuple[tuple[str, smtp_server.Mode], ...] = (("smtp", "reception"), ("submission", "submission"))

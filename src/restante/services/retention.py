@@ -19,7 +19,7 @@ from restante.errors import Conflict
 from restante.ids import AccountId, FolderId, MailboxId
 from restante.runtime import Runtime
 
-BATCH = 200  # messages of one transaction: some 20 ms of the writer
+BATCH = 200  # messages of one transaction: some 40 ms of the writer
 CHANGES = 2000  # of a folder that are noted in one transaction
 FOLDERS_AT_ONCE = 1000
 MAILBOXES_AT_ONCE = 200

@@ -140,7 +140,7 @@ async def take(
     message_id = found.message_id or f"<{public_id}@{senders[0].domain}>"
     trace = [] if source is None else [_received(source, queue_id, now)]
     lines = [*trace, *_missing(found, envelope_sender, message_id, now)]
-    with contextlib.closing(Spool(rt.config.data_dir / "spool")) as spool:
+    with contextlib.closing(Spool(rt.config.data_dir / "spool", room=rt.room)) as spool:
         rebuild = functools.partial(_rebuilt, lines, raw, found.body_start, spool)
         is_small = len(raw) <= storing.OFF_LOOP_BYTES
         finished = rebuild() if is_small else await loop.run_in_executor(rt.pool, rebuild)

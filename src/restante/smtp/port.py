@@ -13,6 +13,7 @@ from restante.core.access import Principal
 from restante.core.routing import Route
 from restante.smtp.backend import Backend, Buffer, Receipt, Source
 from restante.storage import spool
+from restante.storage.room import Room
 from restante.wire import sasl, smtp
 
 if TYPE_CHECKING:
@@ -28,12 +29,14 @@ class Settings:
     """What an operator may set (``limits``) and what needs no setting; times in seconds, rate in bytes a second.
 
     A message must come at ``min_data_rate`` on average once ``data_grace_seconds`` have passed. All unfinished messages
-    together hold at most about ``spool_memory_bytes``; what is over goes to files in ``spool_directory`` sooner.
+    together hold at most about ``spool_memory_bytes``; what is over goes to files in ``spool_directory`` sooner. These
+    leave the disk the room that ``room`` wants.
     """
 
     hostname: str
     spool_directory: Path
     limits: SmtpLimits = field(default_factory=SmtpLimits)
+    room: Room | None = None
     min_data_rate: int = 256
     data_grace_seconds: float = 60.0
     linger_seconds: float = 5.0
@@ -166,7 +169,7 @@ class Port:
         """Where the next message waits; the more arrive at once, the less memory each may take."""
         share = self.settings.spool_memory_bytes // max(self.receiving, 1)
         limit = max(MIN_SPOOL_MEMORY, min(spool.MEMORY_LIMIT, share))
-        return spool.Spool(self.settings.spool_directory, limit)
+        return spool.Spool(self.settings.spool_directory, limit, self.settings.room)
 
     def offers_auth(self, *, is_private: bool) -> bool:
         """Whether AUTH is offered: where logins are needed, and only where nobody can listen (RFC 4954 §4)."""

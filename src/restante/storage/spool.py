@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from restante import errors
+from restante.storage.room import Room
 
 Buffer = bytes | mmap.mmap
 
@@ -19,14 +20,16 @@ MEMORY_LIMIT = 256 * 1024
 class Spool:
     """Collects one message; ``size_bytes`` is what was written so far.
 
-    Raises Unavailable(code="storage_full") from ``write`` and ``finish`` when the disk does not take it.
+    Raises Unavailable(code="storage_full") from ``write`` and ``finish`` when the disk does not take it, or would leave
+    less free than ``room`` wants.
     """
 
-    __slots__ = ("_buffer", "_directory", "_file", "_map", "_memory_limit", "size_bytes")
+    __slots__ = ("_buffer", "_directory", "_file", "_map", "_memory_limit", "_room", "size_bytes")
 
-    def __init__(self, directory: Path, memory_limit: int = MEMORY_LIMIT) -> None:
+    def __init__(self, directory: Path, memory_limit: int = MEMORY_LIMIT, room: Room | None = None) -> None:
         self._directory = directory
         self._memory_limit = memory_limit
+        self._room = room
         self._buffer: bytes | bytearray = b""
         self._file: IO[bytes] | None = None
         self._map: mmap.mmap | None = None
@@ -81,6 +84,8 @@ class Spool:
 
     def _append(self, data: bytes | bytearray) -> None:
         assert self._file is not None
+        if self._room is not None:
+            self._room.require(len(data))
         view = memoryview(data)
         try:
             while view:
