@@ -19,7 +19,7 @@ import restante
 from restante.core import indexing
 from restante.runtime import Runtime
 from restante.smtp.port import Counters
-from restante.storage import sqlite
+from restante.storage import engine, sqlite
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -72,6 +72,7 @@ class Metrics:
         self._backlog = Gauge(
             "restante_index_queue_messages", "Messages that wait for the search index.", registry=self.registry
         )
+        self._bytes = Gauge("restante_database_bytes", "Size of the database.", registry=self.registry)
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def _collect_process(self, name: str, part: HasProcess) -> None:
@@ -91,6 +92,7 @@ class Metrics:
     async def render(self) -> bytes:
         """Everything in the text format of Prometheus."""
         self._backlog.set(await self._rt.db.read(indexing.count_queued))
+        self._bytes.set(await self._rt.db.read(engine.count_bytes))
         return generate_latest(self.registry)
 
 
@@ -131,16 +133,17 @@ def _family(name: str, found: list[tuple[str, int | dict[str, int]]]) -> Metric:
 
 
 class _Storage(Collector):
-    """Sizes of the database files and the room on their disk."""
+    """The room on the disk, and SQLite's write-ahead log (PostgreSQL's is not ours to look at)."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
 
     def collect(self) -> Iterator[Metric]:
-        main = sqlite.main_path(self._rt.config.data_dir)
-        wal = main.with_name(main.name + "-wal")
-        yield GaugeMetricFamily("restante_database_bytes", "Size of the database file.", _size(main))
-        yield GaugeMetricFamily("restante_wal_bytes", "Size of the write-ahead log.", _size(wal))
+        config = self._rt.config
+        if not config.storage.database_url:
+            main = sqlite.main_path(config.data_dir)
+            wal = _size(main.with_name(main.name + "-wal"))
+            yield GaugeMetricFamily("restante_wal_bytes", "Size of the write-ahead log.", wal)
         yield GaugeMetricFamily("restante_disk_free_bytes", "Room on the disk.", self._rt.room.free_bytes())
 
 

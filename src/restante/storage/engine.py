@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from sqlalchemy import text
+
+from restante.schema.connections import ReadConn, scanning
 from restante.storage.database import Commits, IndexStep, Readers
 
 
@@ -108,6 +111,16 @@ def open_readers(place: Place) -> Readers:
     from restante.storage import sqlite
 
     return sqlite.Readers(place.data_dir)
+
+
+@scanning
+def count_bytes(conn: ReadConn) -> int:
+    """How large the database is: SQLite's file, or all tables and indexes of the PostgreSQL database."""
+    if conn.dialect.name == "sqlite":
+        statement = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+    else:
+        statement = "SELECT pg_database_size(current_database())"
+    return int(conn.execute(text(statement)).scalar_one())
 
 
 def load(copy: Path, url: str) -> None:
