@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from restante import clock
+from restante.core.routing import Route
 from restante.net import certificates
 from restante.services.reception import Envelope, Receipt, Source
 from restante.smtp.reception import Reception
@@ -103,6 +104,36 @@ async def test_a_message_is_received(opened: Open, backend: MemoryBackend) -> No
     assert [route.mailbox_id for route in envelope.recipients] == [1]
     assert (source.peer, source.helo, source.protocol, source.tls) == ("127.0.0.1", "client.test", "ESMTP", None)
     assert listener.counters.messages_accepted == 1
+
+
+class WaitingBackend(MemoryBackend):
+    """Looks addresses up when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def route(self, address: str, size_bytes: int) -> tuple[Route, ...]:
+        self.asked.set()
+        await self.go.wait()
+        return await super().route(address, size_bytes)
+
+
+async def test_answers_before_one_that_waits_go_out_with_it(tmp_path: Path) -> None:
+    """RFC 2920 §3.2: they are one unit; each segment of its own would cost both sides a wake-up."""
+    backend = WaitingBackend()
+    listener = await listen(settings(tmp_path), Reception(), backend, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(b"HELO c\r\n")
+    await reader.readline()
+    await reader.readline()
+    writer.write(b"MAIL FROM:<>\r\nRCPT TO:<alice@example.test>\r\nDATA\r\n")
+    await asyncio.wait_for(backend.asked.wait(), 10)
+    backend.go.set()
+    together = await asyncio.wait_for(reader.read(4096), 10)
+    assert [line[:3] for line in together.splitlines()] == [b"250", b"250", b"354"]
+    writer.close()
+    await listener.close(0)
 
 
 async def test_pipelined_commands_are_answered_in_order(opened: Open, backend: MemoryBackend) -> None:

@@ -27,6 +27,7 @@ LEAST_INGEST = 0.5  # of SQLite's rate
 MOST_LATENCY = 2.0  # times SQLite's p95
 LEAST_REQUESTS = 300  # of a kind in a round
 ROUNDS = 3  # of reading, alternating
+WARM_UP = 30  # requests of each kind that are not counted
 SETTINGS = {"fsync": "on", "synchronous_commit": "on", "shared_buffers": "1GB", "max_wal_size": "4GB"}
 NOTE = (
     "PostgreSQL runs on the same cores and the same disk, with its own settings but for `shared_buffers` of 1 GB and"
@@ -133,6 +134,9 @@ def _fill(database: Database, data_dir: Path, count: int) -> str:
 
 def _read(options: Options, title: str, sides: dict[str, tuple[Server, str]], kinds: dict[str, list[str]]) -> Table:
     rows, targets = [], []
+    for server, token in sides.values():  # the first requests open connections and prepare statements
+        first = [http_load.request(paths[0], token) for paths in kinds.values()] * WARM_UP
+        uvloop.run(http_load.get(reading.address(server), first, connections=1))
     for kind, paths in kinds.items():
         paths = paths * max(1, LEAST_REQUESTS // len(paths))  # noqa: PLW2901
         latencies: dict[str, list[float]] = {name: [] for name in sides}

@@ -22,8 +22,8 @@ from restante.schema.connections import is_single
 from restante.storage.postgres import connection, reads
 
 ATTEMPT_SECONDS = 0.005  # that a read may keep the event loop
-PAUSE_SECONDS = 0.02  # at first
-PAUSE_MAX_SECONDS = 5.0
+PAUSE_SECONDS = 0.01  # at first
+PAUSE_MAX_SECONDS = 1.0
 
 T = TypeVar("T")
 
