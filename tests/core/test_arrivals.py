@@ -104,7 +104,7 @@ filters = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(mails, max_size=25), st.lists(filters, min_size=5, max_size=12), st.booleans(), st.booleans())
 def test_equal_to_looking_at_each(
     conn: WriteConn,

@@ -25,6 +25,7 @@ from restante.ids import AccountId
 from restante.mail import subjects
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
+from restante.storage import sqlite
 from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase
 from tools.bench import store
@@ -139,7 +140,7 @@ def _counted(data_dir: Path, account_id: AccountId) -> Counted:
     """What is asked, with the right totals, which are counted once for each store."""
     kept = data_dir / f"emails-{REQUESTS}.json"
     if not kept.exists():
-        mails = asyncio.run(_read(data_dir, account_id))
+        mails = _read(data_dir, account_id)
         senders = len({mail.sender for mail in mails})
         kept.write_bytes(msgspec.json.encode(Counted(len(mails), senders, list(_kinds(mails)))))
     return msgspec.json.decode(kept.read_bytes(), type=Counted)
@@ -283,17 +284,15 @@ def _rename(conn: WriteConn, account_id: AccountId, after: int) -> int | None:
     return ids[-1] if ids else None
 
 
-async def _read(data_dir: Path, account_id: AccountId) -> list[Mail]:
-    db = InProcessDatabase(data_dir, Signals())
-    try:
-        mails: list[Mail] = []
-        last = 0
-        while rows := await db.read(_mails, account_id, last):
-            last = rows[-1][0]
-            mails += [_mail(*row[1:]) for row in rows]
-        return mails
-    finally:
-        await db.close()
+def _read(data_dir: Path, account_id: AccountId) -> list[Mail]:
+    conn = sqlite.open_reader(data_dir)
+    mails: list[Mail] = []
+    last = 0
+    while rows := _mails(conn, account_id, last):
+        last = rows[-1][0]
+        mails += [_mail(*row[1:]) for row in rows]
+    conn.close()
+    return mails
 
 
 def _mail(subject: str, inbox: str, sender: str, received_at: int) -> Mail:

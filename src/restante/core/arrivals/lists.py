@@ -37,6 +37,7 @@ FEW = 3_000  # places below which nothing better is looked for
 WALKED = 10  # places of an index that cost as much as looking one up
 REACHED = 20_000  # places of which each may be looked at
 CHECKABLE = 50_000  # places that may be looked up one by one
+FAR = 200_000  # places that a walk to a page should not go beyond
 CHECKED = 500  # places that one statement looks up
 
 _a, _c, _x = tables.arrivals.c, tables.correspondents.c, tables.arrival_cursors.c
@@ -141,10 +142,10 @@ class _Text(NamedTuple):
         return sum(one.arrivals for one in (self.inboxes, self.senders) if one is not None)
 
     @property
-    def is_gathered(self) -> bool:
-        """Whether to gather its places: not those of thousands of correspondents beside few subjects."""
+    def is_soon_found(self) -> bool:
+        """Whether it is in the addresses of thousands beside few subjects: easily counted, and found at any place."""
         is_named = all(one is None or one.ids is not None for one in (self.inboxes, self.senders))
-        return self.words is not None and (is_named or self.size - self.addressed > CHECKABLE)
+        return not is_named and self.size - self.addressed <= CHECKABLE
 
 
 _STANDING = Prepared(
@@ -261,7 +262,13 @@ class _Query:
             return [], 0
         if total is not None and offset >= total:
             return [], total
-        narrow = [one for one in self._texts if one.is_gathered and one.size <= min(NARROW, self._size)]
+        narrow = [
+            one
+            for one in self._texts
+            if one.words is not None
+            and one.size <= min(NARROW, self._size)
+            and not (one.is_soon_found and offset * self._size < FAR * one.size)
+        ]
         if narrow:
             places = self._gather(min(narrow, key=lambda one: one.size))
             top = heapq.nlargest(offset + limit, places) if offset < 10 * limit else sorted(places, reverse=True)
