@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.bench import engines, ingest, memory, postfix, reading, report, statistics, webhooks
+from tools.bench import engines, ingest, memory, postfix, reading, report, statistics, streams, webhooks
 from tools.bench.report import Options, Table, Target
 from tools.postgres import Cluster
 
@@ -69,12 +69,21 @@ def test_statistics_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_webhooks_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks, "QUICK_BURST", 60)
+    monkeypatch.setattr(webhooks, "BURST", 6_000)  # of which half a second has 60
     monkeypatch.setattr(webhooks, "PACE", 20)
     (table,) = webhooks.run(Options(seconds=0.5, directory=tmp_path))
     assert len(table.rows) == 4
     assert len(table.targets) == 3
     assert all(float(row[1].replace(",", "")) > 0 for row in table.rows)
+
+
+def test_streams_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "READERS", 50)
+    monkeypatch.setattr(streams, "MAILS", 5)
+    monkeypatch.setattr(streams, "IDLE", 300)
+    fast, idle = streams.run(Options(seconds=0.5, directory=tmp_path))
+    assert [len(table.targets) for table in (fast, idle)] == [1, 1]
+    assert all(float(figure) > 0 for figure in fast.rows[0][2:])
 
 
 def test_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

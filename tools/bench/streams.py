@@ -5,8 +5,8 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
@@ -41,19 +41,21 @@ class Readers:
         self._wanted = 0
         self._enough = asyncio.Event()
 
-    def got(self) -> None:
-        """One of them got a mail."""
-        self.times.append(time.perf_counter())
+    def got(self, count: int) -> None:
+        """One of them got so many mails."""
+        self.times += [time.perf_counter()] * count
         if len(self.times) >= self._wanted:
             self._enough.set()
 
     async def take(self, count: int) -> list[float]:
         """When so many mails had been got, since the last time."""
         self._wanted = count
-        async with asyncio.timeout(WAIT_SECONDS):
-            if len(self.times) < count:
-                await self._enough.wait()
         self._enough.clear()
+        if len(self.times) < count:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._enough.wait()
+        if len(self.times) > count:
+            raise AssertionError(f"{len(self.times)} mails came instead of {count}")
         taken, self.times = self.times, []
         return taken
 
@@ -63,7 +65,9 @@ class Reader(asyncio.Protocol):
 
     def __init__(self, request: bytes, readers: Readers) -> None:
         self._request, self._readers, self._head = request, readers, b""
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[None] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
@@ -77,12 +81,13 @@ class Reader(asyncio.Protocol):
             elif b"retry:" in self._head:
                 self.opened.set_result(None)
         elif _MAIL in data:
-            self._readers.got()
+            self._readers.got(data.count(_MAIL))
         else:
             self._readers.beats += b"still here" in data
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._readers.lost += 1
+        self.closed.set_result(None)
         if not self.opened.done():
             self.opened.set_exception(exc or ConnectionResetError("the server closed the connection"))
 
@@ -120,7 +125,8 @@ def _token(data_dir: Path) -> str:
     return str(made["token"])
 
 
-async def _open(server: Server, token: str, count: int) -> tuple[Readers, list[Reader]]:
+@asynccontextmanager
+async def _opened(server: Server, token: str, count: int) -> AsyncIterator[Readers]:
     """So many streams, open and silent."""
     readers, opened = Readers(), []
     place = urlsplit(server.http)
@@ -129,49 +135,54 @@ async def _open(server: Server, token: str, count: int) -> tuple[Readers, list[R
     loop = asyncio.get_running_loop()
     for begin in range(0, count, AT_ONCE):
         made = [
-            loop.create_connection(lambda: Reader(request, readers), place.hostname, place.port)
+            loop.create_connection(lambda: Reader(request, readers), str(place.hostname), int(place.port or 0))
             for _ in range(min(AT_ONCE, count - begin))
         ]
         opened += [reader for _, reader in await asyncio.gather(*made)]
         await asyncio.gather(*(reader.opened for reader in opened[begin:]))
-    return readers, opened
+    try:
+        yield readers
+        if readers.lost:
+            raise AssertionError(f"{readers.lost} streams were lost")
+    finally:
+        for reader in opened:
+            reader.transport.close()
+        await asyncio.gather(*(reader.closed for reader in opened))
 
 
 async def _latencies(server: Server, token: str, count: int) -> list[float]:
     """Milliseconds from a mail's 250 to each reader, sorted."""
-    readers, _ = await _open(server, token, count)
     mails = Generator(3).take(MAILS + 5)
-    await smtp_load.send(server.smtp, mails[:5], connections=1)
-    await readers.take(5 * count)
     found: list[float] = []
-    for mail in mails[5:]:
-        await asyncio.sleep(PAUSE_SECONDS)
-        answered: list[float] = []
+    async with _opened(server, token, count) as readers:
+        await smtp_load.send(server.smtp, mails[:5], connections=1)
+        await readers.take(5 * count)
+        for mail in mails[5:]:
+            await asyncio.sleep(PAUSE_SECONDS)
+            answered: list[float] = []
 
-        def note(_: Mail, __: bytes, answered: list[float] = answered) -> None:
-            answered.append(time.perf_counter())
+            def note(_: Mail, __: bytes, answered: list[float] = answered) -> None:
+                answered.append(time.perf_counter())
 
-        await smtp_load.send(server.smtp, [mail], connections=1, on_accept=note)
-        found += [1000 * max(0.0, at - answered[0]) for at in await readers.take(count)]
-    if readers.lost:
-        raise AssertionError(f"{readers.lost} streams were lost")
+            await smtp_load.send(server.smtp, [mail], connections=1, on_accept=note)
+            found += [1000 * max(0.0, at - answered[0]) for at in await readers.take(count)]
     return sorted(found)
 
 
 async def _held(server: Server, token: str, count: int) -> tuple[float, float]:
     """MiB that so many idle streams add to all processes, and CPU seconds of one heartbeat to each of them."""
-    await _open(server, token, 10)  # what is made once
-    await smtp_load.send(server.smtp, Generator(4).take(200), connections=4)
+    async with _opened(server, token, 10):  # what is made once
+        await smtp_load.send(server.smtp, Generator(4).take(200), connections=4)
     await asyncio.sleep(SETTLE_SECONDS)
     before = sum(pss(server).values())
-    readers, _ = await _open(server, token, count)
-    await asyncio.sleep(SETTLE_SECONDS)
-    used = sum(server.cpu_seconds().values())
-    await asyncio.sleep(WATCH_SECONDS)
-    beating = sum(server.cpu_seconds().values()) - used
-    held = sum(pss(server).values()) - before
-    if readers.lost or readers.beats < count:
-        raise AssertionError(f"{readers.lost} streams were lost, {readers.beats} heartbeats of {count} came")
+    async with _opened(server, token, count) as readers:
+        await asyncio.sleep(SETTLE_SECONDS)
+        used = sum(server.cpu_seconds().values())
+        await asyncio.sleep(WATCH_SECONDS)
+        beating = sum(server.cpu_seconds().values()) - used
+        held = sum(pss(server).values()) - before
+    if readers.beats < count:
+        raise AssertionError(f"{readers.beats} heartbeats came to {count} streams")
     return held, beating
 
 
