@@ -166,8 +166,10 @@ class _Hub:
                     await asyncio.sleep(self._loop.time() - began)  # many streams take half of the loop at most
                     pause = CATCH_UP_SECONDS if is_behind else beat_at - self._loop.time()
                     arrived = asyncio.create_task(self._arrived.wait())
-                    await asyncio.wait((waiting, arrived), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                    arrived.cancel()
+                    try:
+                        await asyncio.wait((waiting, arrived), timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        arrived.cancel()
                     self._arrived.clear()
                     if waiting.done():
                         self._is_stale = True
