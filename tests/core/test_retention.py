@@ -264,6 +264,21 @@ def test_a_step_looks_again(conn: WriteConn, red: Tenant, now: datetime) -> None
     assert clean(conn, account_id, now) == 2, "the one that was moved, and the new one"
 
 
+def test_mail_that_comes_while_a_run_looks_is_not_forgotten(conn: WriteConn, red: Tenant, now: datetime) -> None:
+    account_id, mailbox_id = red.account.id, red.mailbox.id
+    set_limits(conn, red, now, days=10)
+    put(conn, red, now - 20 * DAY)
+    follow(conn, account_id)
+    (bound,) = rules.bounds(conn, account_id, mailbox_id)
+    pieces, _ = days.list_oldest(conn, account_id, mailbox_id, bound, None, 9)
+    put(conn, red, now - 20 * DAY)
+    follow(conn, account_id)
+    runs.claim(conn, account_id, OWNER, now)
+    assert runs.take_by_rule(conn, account_id, OWNER, mailbox_id, "", pieces, now).messages == 1
+    runs.release(conn, account_id, OWNER)
+    assert clean(conn, account_id, now) == 1
+
+
 def test_many_changes_with_one_modseq_are_read_in_pages(conn: WriteConn, red: Tenant, now: datetime) -> None:
     set_limits(conn, red, now, days=10)
     made = [put(conn, red, now - 20 * DAY) for _ in range(7)]
