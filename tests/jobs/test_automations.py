@@ -313,6 +313,16 @@ async def test_two_servers_open_each_run_once(near: Runtime, bob: Mailbox) -> No
     assert (await state(near, made)).emails_received == 1
 
 
+async def test_two_servers_at_the_same_time(near: Runtime, bob: Mailbox) -> None:
+    made = [await add(near, bob) for _ in range(2)]
+    for _ in range(5):
+        for _ in range(10):
+            await arrive(near, bob)
+        await asyncio.gather(*(Follower(near).run_due() for _ in range(4)))
+    assert [(await state(near, one)).emails_received for one in made] == [50, 50]
+    assert [len(await runs(near, one)) for one in made] == [50, 50]
+
+
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
