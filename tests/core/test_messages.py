@@ -87,7 +87,7 @@ async def test_messages_are_listed_newest_first_and_paged(rt: Runtime, bob: Mail
         await make_message(rt, bob, eml(f"number {number}"))
     inbox = await folder(rt, bob)
     assert (inbox.messages, inbox.unseen, inbox.uid_next, inbox.modseq) == (5, 5, 6, 6)
-    page = await rt.db.read(messages.list_page, bob.account_id, inbox.id, limit=2, offset=1)
+    page = await rt.db.read(messages.list_page, bob.account_id, inbox.id, limit=2, before_uid=5)
     assert [(row.uid, row.subject) for row in page] == [(4, "number 3"), (3, "number 2")]
     below = await rt.db.read(messages.list_page, bob.account_id, inbox.id, limit=10, before_uid=3)
     assert [row.uid for row in below] == [2, 1]

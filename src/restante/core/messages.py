@@ -115,7 +115,6 @@ _LIST = Prepared(
     .where(_m.account_id == bindparam("account"), _m.folder_id == bindparam("folder"), _m.uid < bindparam("before"))
     .order_by(_m.uid.desc())
     .limit(bindparam("limit"))
-    .offset(bindparam("offset"))
 )
 _FIND = Prepared(
     select(*_COLUMNS).where(
@@ -173,12 +172,11 @@ def list_page(
     folder_id: FolderId,
     *,
     limit: int,
-    offset: int = 0,
     before_uid: int | None = None,
 ) -> list[MessageRow]:
-    """Newest first by UID: at most ``limit`` messages below ``before_uid``, after leaving out ``offset``."""
+    """Newest first by UID: at most ``limit`` messages below ``before_uid``, whole (``listing`` has what lists show)."""
     before = NO_UID_REACHES if before_uid is None else before_uid
-    values = {"account": account_id, "folder": folder_id, "before": before, "limit": limit, "offset": offset}
+    values = {"account": account_id, "folder": folder_id, "before": before, "limit": limit}
     return [_row(row) for row in _LIST.rows(conn, values)]
 
 
