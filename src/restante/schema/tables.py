@@ -172,6 +172,15 @@ contents = Table(  # the bytes of a message, once per account, however many of i
     Column("folded", LargeBinary),  # zstd of the text that search sees, where the bytes are not at hand for the indexer
     sqlite_autoincrement=True,
 )
+
+
+@sqlalchemy.event.listens_for(contents, "after_create")
+def keep_raw_as_it_is(_table: Table, conn: sqlalchemy.Connection, **_: object) -> None:
+    """Tell PostgreSQL not to compress what is compressed."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(sqlalchemy.text("ALTER TABLE contents ALTER COLUMN raw SET STORAGE EXTERNAL"))
+
+
 Index(  # partial, as most contents are in use and in their row: an index that most inserts need not touch
     "ix_contents_unused",
     contents.c.unused_at,

@@ -144,3 +144,11 @@ def test_hot_statements_enter_an_index_by_the_account(postgres_url: str, name: s
             assert key in _condition(scan), f"{query}\n{json.dumps(scan, indent=1)}"
     assert looked_at > 0
     world.close()
+
+
+def test_compressed_bytes_are_stored_as_they_are(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as conn:
+        kind = conn.execute(
+            "SELECT attstorage FROM pg_attribute WHERE attrelid = 'contents'::regclass AND attname = 'raw'"
+        ).fetchone()
+    assert kind == ("e",)

@@ -32,6 +32,7 @@ def run(conn: Connection) -> None:
     _add(conn, "transfers", "complained_at", "BIGINT")
     tables.metadata.create_all(conn, tables=NEW, checkfirst=False)
     add_longest_spans(conn)
+    tables.keep_raw_as_it_is(tables.contents, conn)
 
 
 def add_longest_spans(conn: Connection) -> None:
