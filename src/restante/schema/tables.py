@@ -700,6 +700,7 @@ arrival_blocks = Table(  # words and addresses side by side, to be looked throug
     Column("account_id", BigInteger, primary_key=True),
     Column("kind", Text, primary_key=True),  # word | inbox | sender
     Column("number", BigInteger, primary_key=True),
+    Column("version", BigInteger, nullable=False),  # another whenever it is written: who knows it knows the texts
     Column("texts", LargeBinary, nullable=False),  # UTF-8: a line for each id from number * 1024 on, "" for none
     sqlite_with_rowid=False,
 )

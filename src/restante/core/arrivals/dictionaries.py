@@ -5,6 +5,7 @@ looking through a few long strings.
 """
 
 import hashlib
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -15,10 +16,11 @@ from restante.schema.connections import ReadConn, WriteConn
 from restante.schema.prepared import Prepared, PreparedByIds, Row
 
 BLOCK = 1_024
+KEPT_BYTES = 8 << 20  # of blocks in each of the two generations that a process keeps
 
 _b, _c = tables.arrival_blocks.c, tables.correspondents.c
 _OF_KIND = _b.account_id == bindparam("account"), _b.kind == bindparam("kind")
-_BLOCKS = Prepared(select(_b.number, _b.texts).where(*_OF_KIND).order_by(_b.number))
+_VERSIONS = Prepared(select(_b.number, _b.version).where(*_OF_KIND).order_by(_b.number))
 _FIND_BLOCKS = PreparedByIds(select(_b.number, _b.texts).where(*_OF_KIND), _b.number)
 _DELETE_BLOCK = Prepared(delete(tables.arrival_blocks).where(*_OF_KIND, _b.number == bindparam("at")))
 _INSERT_BLOCK = Prepared(insert(tables.arrival_blocks))
@@ -212,7 +214,7 @@ def set_texts(conn: WriteConn, account_id: int, kind: str, texts: Mapping[int, s
             _DELETE_BLOCK.run(conn, {**key, "at": number})
         if any(lines):
             row = {"account_id": account_id, "kind": kind, "number": number, "texts": b"\n".join(lines)}
-            _INSERT_BLOCK.run(conn, row)
+            _INSERT_BLOCK.run(conn, {**row, "version": secrets.randbits(63)})
 
 
 def look_through(
@@ -220,9 +222,8 @@ def look_through(
 ) -> Iterator[int]:
     """The numbers of all entries that contain ``text`` and satisfy ``holds``."""
     wanted = text.encode()
-    for row in _BLOCKS.rows(conn, {"account": account_id, "kind": kind}):
-        block: bytes = row[1]
-        first, counted, line = row[0] * BLOCK, 0, 0
+    for number, block in _blocks(conn, account_id, kind):
+        first, counted, line = number * BLOCK, 0, 0
         place = block.find(wanted)
         while place >= 0:
             line += block.count(b"\n", counted, place)
@@ -232,3 +233,45 @@ def look_through(
                 yield first + line
             counted = end
             place = block.find(wanted, end)
+
+
+class _Kept:
+    """Blocks that were looked through of late, by version, which no two have: each search looks through all of them.
+
+    Two generations: what was not asked for in the younger one's time is dropped.
+    """
+
+    __slots__ = ("_before", "_now", "_size")
+
+    def __init__(self) -> None:
+        self._now: dict[int, bytes] = {}
+        self._before: dict[int, bytes] = {}
+        self._size = 0
+
+    def get(self, version: int) -> bytes | None:
+        """The block, if it is here."""
+        found = self._now.get(version)
+        if found is None and (found := self._before.get(version)) is not None:
+            self.put(version, found)
+        return found
+
+    def put(self, version: int, block: bytes) -> None:
+        """Keep a block."""
+        if self._size + len(block) > KEPT_BYTES:
+            self._before, self._now, self._size = self._now, {}, 0
+        self._now[version] = block
+        self._size += len(block)
+
+
+_kept = _Kept()
+
+
+def _blocks(conn: ReadConn, account_id: int, kind: str) -> Iterator[tuple[int, bytes]]:
+    """All blocks of a kind with their numbers, in order."""
+    key = {"account": account_id, "kind": kind}
+    versions = dict(map(_pair, _VERSIONS.rows(conn, key)))
+    found = {number: block for number, version in versions.items() if (block := _kept.get(version)) is not None}
+    for number, block in _FIND_BLOCKS.rows(conn, key, [one for one in versions if one not in found]):
+        found[number] = block
+        _kept.put(versions[number], block)
+    return ((number, found[number]) for number in versions)
