@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 
+from restante.mail import patterns
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
 from restante.schema.prepared import Prepared, PreparedByIds, Row
@@ -222,7 +223,10 @@ def look_through(
 ) -> Iterator[int]:
     """The numbers of all entries that contain ``text`` and satisfy ``holds``."""
     wanted = text.encode()
+    is_in = patterns.literal(wanted)
     for number, block in _blocks(conn, account_id, kind):
+        if not is_in(block):
+            continue
         first, counted, line = number * BLOCK, 0, 0
         place = block.find(wanted)
         while place >= 0:

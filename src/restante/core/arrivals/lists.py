@@ -165,6 +165,7 @@ _COUNT_LIKE = Prepared(
     select(func.sum(_c.arrivals)).where(*_OF_ROLE, _c.address.like(bindparam("pattern"), escape="\\"))
 )
 _LIKE = PreparedByIds(select(_c.id).where(*_OF_ROLE, _c.address.like(bindparam("pattern"), escape="\\")), _c.id)
+_POSTED = PreparedByIds(select(_p.place).where(_p.account_id == bindparam("account")), _p.word_id)
 _PLACES = PreparedByIds(select(_p.place, _p.subject_id).where(_p.account_id == bindparam("account")), _p.word_id)
 _MATCHING = PreparedByIds(
     select(_s.id).where(_s.account_id == bindparam("account"), _s.text.like(bindparam("pattern"), escape="\\")), _s.id
@@ -364,7 +365,7 @@ class _Query:
         places = self._in_subjects(text)
         for named, prepared in ((text.inboxes, _BY_INBOX), (text.senders, _BY_SENDER)):
             if named is not None and named.ids is not None:
-                places.update(row[0] for row in prepared.rows(self._conn, self._key, named.ids))
+                places |= _places(prepared.rows(self._conn, self._key, named.ids))
         unnamed = text._replace(inboxes=_unnamed(text.inboxes), senders=_unnamed(text.senders))
         for condition in self._addressed(unnamed):
             statement = select(_a.place).where(_a.account_id == self._account_id, _a.deleted_at.is_(None), condition)
@@ -388,9 +389,11 @@ class _Query:
     def _in_subjects(self, text: _Text) -> set[int]:
         """The places of all whose subject matches."""
         first, *others = text.words or [[]]
+        if text.pattern.is_exact and not others:
+            return _places(_POSTED.rows(self._conn, self._key, first))
         rows = _PLACES.rows(self._conn, self._key, first)
         for words in others:
-            among = {row[0] for row in _PLACES.rows(self._conn, self._key, words)}
+            among = _places(_POSTED.rows(self._conn, self._key, words))
             rows = [row for row in rows if row[0] in among]
         if not text.pattern.is_exact:
             ids = sorted({row[1] for row in rows})
@@ -493,6 +496,11 @@ class _Query:
             like = _c.address.like(text.pattern.like(), escape="\\")
             having = select(_c.id).where(_c.account_id == self._account_id, _c.role == found.role, like)
             yield having.where(_c.id == column).exists() if self._size <= REACHED else column.in_(having)
+
+
+def _places(rows: list[Row]) -> set[int]:
+    """Those of rows that have nothing else."""
+    return set(itertools.chain.from_iterable(rows))
 
 
 def _unnamed(found: _Correspondents | None) -> _Correspondents | None:
