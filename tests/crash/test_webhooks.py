@@ -13,8 +13,8 @@ from tests.crash import harness
 from tests.crash.calls import received, receiving
 from tools.server import Server, command
 
-KILLS = int(os.environ.get("CRASH_WEBHOOK_KILLS", "6"))
-MAILS = int(os.environ.get("CRASH_WEBHOOK_MAILS", "1500"))
+KILLS = int(os.environ.get("CRASH_WEBHOOK_KILLS", "10"))
+MAILS = int(os.environ.get("CRASH_WEBHOOK_MAILS", "10000"))
 CAUGHT_UP_SECONDS = 240.0
 
 

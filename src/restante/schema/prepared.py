@@ -80,6 +80,9 @@ def _cursor(conn: Connection) -> Any:
     return conn.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
 
 
+_IDS = tuple(f"id{place}" for place in range(WIDTH))
+
+
 class PreparedByIds:
     """A prepared statement for rows whose ``column`` is one of any number of ids, ``WIDTH`` of them at a time.
 
@@ -87,16 +90,16 @@ class PreparedByIds:
     """
 
     def __init__(self, statement: Select[Any], column: ColumnElement[int]) -> None:
-        wanted: list[BindParameter[int]] = [bindparam(f"id{place}") for place in range(WIDTH)]
+        wanted: list[BindParameter[int]] = [bindparam(name) for name in _IDS]
         self._prepared = Prepared(statement.where(column.in_(wanted)))
 
     def rows(self, conn: Connection, values: Mapping[str, Any], ids: Sequence[int]) -> list[Row]:
         """All rows, in no order."""
         found: list[Row] = []
         for start in range(0, len(ids), WIDTH):
-            some = ids[start : start + WIDTH]
-            given = {f"id{place}": some[min(place, len(some) - 1)] for place in range(WIDTH)}
-            found += self._prepared.rows(conn, {**values, **given})
+            some = list(ids[start : start + WIDTH])
+            some += some[-1:] * (WIDTH - len(some))
+            found += self._prepared.rows(conn, {**values, **dict(zip(_IDS, some, strict=True))})
         return found
 
 
