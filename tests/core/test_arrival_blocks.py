@@ -4,6 +4,7 @@ import pytest
 
 from restante.core.arrivals import dictionaries
 from restante.core.arrivals.dictionaries import BLOCK, look_through, set_texts
+from restante.core.recent import Recent
 from restante.schema.connections import WriteConn
 from tests.core.conftest import Tenant
 
@@ -12,7 +13,7 @@ from tests.core.conftest import Tenant
 def test_what_is_written_is_found_at_once(
     conn: WriteConn, red: Tenant, blue: Tenant, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
 ) -> None:
-    monkeypatch.setattr(dictionaries, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(dictionaries, "_kept", Recent(kept_bytes))
     me, other = red.account.id, blue.account.id
 
     def found(text: str, account_id: int = me) -> list[int]:

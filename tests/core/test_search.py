@@ -97,34 +97,22 @@ async def test_a_snippet_without_spaces_and_with_changing_lengths(rt: Runtime, b
     assert len(hit.snippet) <= search.SNIPPET
 
 
+@pytest.mark.parametrize("most", [search.KEPT_CHARS, 3_000, 0])
 async def test_texts_that_are_kept_are_those_of_their_messages(
-    rt: Runtime, bob: Mailbox, monkeypatch: pytest.MonkeyPatch
+    rt: Runtime, bob: Mailbox, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
+    monkeypatch.setattr(search, "KEPT_CHARS", most)
     eve = await make_mailbox(rt, "eve@other.example")
     for mailbox in (bob, eve):
         for number in range(6):
             text = f"Hello {LOREM} Needle {number} of {mailbox.address}"
             await make_message(rt, mailbox, eml("a", text))
-    for most in (search.KEPT_CHARS, 3_000, 0):
-        monkeypatch.setattr(search, "KEPT_CHARS", most)
-        for mailbox in (bob, eve, bob):
-            for text, end in (("needle", " of"), ("filler199", f"Needle 5 of {mailbox.address}")):
-                hits = (await find(rt, mailbox, text)).items
-                assert len(hits) == 6
-                assert end in hits[0].snippet
-            assert f"Needle 5 of {mailbox.address}" in (await find(rt, mailbox, "needle")).items[0].snippet
-
-
-def test_kept_texts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "KEPT_CHARS", 100)
-    texts = search._Texts()
-    for number in range(50):
-        texts.put(number, "x" * 30)
-        assert texts.get(number) is not None
-        texts.get(0)
-    kept = [number for number in range(50) if texts.get(number) is not None]
-    assert 0 in kept
-    assert len(kept) <= 6
+    for mailbox in (bob, eve, bob):
+        for text, end in (("needle", " of"), ("filler199", f"Needle 5 of {mailbox.address}")):
+            hits = (await find(rt, mailbox, text)).items
+            assert len(hits) == 6
+            assert end in hits[0].snippet
+        assert f"Needle 5 of {mailbox.address}" in (await find(rt, mailbox, "needle")).items[0].snippet
 
 
 async def test_messages_in_the_blob_store_show_the_folded_text(rt: Runtime, bob: Mailbox) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, select
 
 from restante.core import messages
 from restante.core.messages import MessageRow, Page
+from restante.core.recent import Recent
 from restante.errors import Invalid
 from restante.ids import AccountId, FolderId, MailboxId
 from restante.mail import message, words
@@ -83,36 +84,6 @@ def search(
     return Results(total, list(_hits(conn, account_id, rows, pieces)), found.is_complete)
 
 
-class _Texts:
-    """The texts of messages that were looked at of late: whoever searches, searches again, and mostly in new mail.
-
-    By content, whose bytes never change. Two generations: what was not asked for in the younger one's time is dropped.
-    """
-
-    __slots__ = ("_before", "_now", "_size")
-
-    def __init__(self) -> None:
-        self._now: dict[int, str] = {}
-        self._before: dict[int, str] = {}
-        self._size = 0
-
-    def get(self, content_id: int) -> str | None:
-        """The text, if it is here."""
-        found = self._now.get(content_id)
-        if found is None and (found := self._before.get(content_id)) is not None:
-            self.put(content_id, found)
-        return found
-
-    def put(self, content_id: int, text: str) -> None:
-        """Keep a text."""
-        if len(text) > READABLE_MAX:
-            return
-        if self._size + len(text) > KEPT_CHARS:
-            self._before, self._now, self._size = self._now, {}, 0
-        self._now[content_id] = text
-        self._size += len(text)
-
-
 def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pieces: Sequence[str]) -> Iterator[Hit]:
     snippets = {row.id: excerpt(row.preview, pieces) for row in rows}
     missing = [row for row in rows if snippets[row.id] is None]
@@ -125,8 +96,8 @@ def _hits(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow], pie
 
 
 def _texts(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow]) -> dict[int, str]:
-    """The text of each message, by content."""
-    kept: _Texts = conn.info.setdefault("texts", _Texts())
+    """The text of each message, by content; whoever searches, searches again, and mostly in new mail."""
+    kept: Recent[str] = conn.info.setdefault("texts", Recent(KEPT_CHARS))
     texts: dict[int, str] = {row.content_id: text for row in rows if (text := kept.get(row.content_id)) is not None}
     previews = {row.content_id: row.preview for row in rows if row.content_id not in texts}
     unzip = zstandard.ZstdDecompressor()
@@ -138,7 +109,8 @@ def _texts(conn: ReadConn, account_id: AccountId, rows: Sequence[MessageRow]) ->
         else:
             text = _body(fulltext.unfold(unzip, folded or b""), previews[content_id])
         texts[content_id] = text
-        kept.put(content_id, text)
+        if len(text) <= READABLE_MAX:
+            kept.put(content_id, text)
     return texts
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 
+from restante.core.recent import Recent
 from restante.mail import patterns
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
@@ -239,35 +240,7 @@ def look_through(
             place = block.find(wanted, end)
 
 
-class _Kept:
-    """Blocks that were looked through of late, by version, which no two have: each search looks through all of them.
-
-    Two generations: what was not asked for in the younger one's time is dropped.
-    """
-
-    __slots__ = ("_before", "_now", "_size")
-
-    def __init__(self) -> None:
-        self._now: dict[int, bytes] = {}
-        self._before: dict[int, bytes] = {}
-        self._size = 0
-
-    def get(self, version: int) -> bytes | None:
-        """The block, if it is here."""
-        found = self._now.get(version)
-        if found is None and (found := self._before.get(version)) is not None:
-            self.put(version, found)
-        return found
-
-    def put(self, version: int, block: bytes) -> None:
-        """Keep a block."""
-        if self._size + len(block) > KEPT_BYTES:
-            self._before, self._now, self._size = self._now, {}, 0
-        self._now[version] = block
-        self._size += len(block)
-
-
-_kept = _Kept()
+_kept: Recent[bytes] = Recent(KEPT_BYTES)  # by version: each search looks through all blocks
 
 
 def _blocks(conn: ReadConn, account_id: int, kind: str) -> Iterator[tuple[int, bytes]]:
