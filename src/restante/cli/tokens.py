@@ -4,7 +4,7 @@ import click
 
 from restante.cli import output
 from restante.cli.running import Call, common, example
-from restante.cli.values import RateLimit
+from restante.cli.values import RATE_LIMIT
 
 COLUMNS = (
     "id",
@@ -40,7 +40,7 @@ def token() -> None:
 @click.option("--mailbox", metavar="ADDRESS", help="It acts as this mailbox's user.")
 @click.option("--name", default="", help="What it is for.")
 @click.option("--scope", "scopes", multiple=True, metavar="NAME", help="It may do no more than this; may be repeated.")
-@click.option("--rate-limit", type=RateLimit(), help="Requests a minute instead of the dialect's own limits.")
+@click.option("--rate-limit", type=RATE_LIMIT, help="Requests a minute instead of the dialect's own limits.")
 @click.option("--days", type=click.IntRange(1, 36500), help="It expires after so many days.")
 @common
 def create(

@@ -29,29 +29,20 @@ class Limit(click.ParamType[int]):
 
     name = "n|none"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        if value.lower() == "none":
-            return 0
-        if not (value.isascii() and value.isdigit() and len(value) < 19 and int(value)):
-            self.fail(f"'{value}' is not a number of 1 or more, or none", param, ctx)
-        return int(value)
-
-
-class RateLimit(click.ParamType[int]):
-    """Requests a minute; ``none`` for no limit (given back as 0, as it is stored)."""
-
-    name = "n|none"
+    def __init__(self, what: str = "a number of 1 or more", digits: int = 18) -> None:
+        self._what, self._digits = what, digits
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
         if value.lower() == "none":
             return 0
-        if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value)):
-            self.fail(f"'{value}' is not a number of requests a minute, or none", param, ctx)
+        if not (value.isascii() and value.isdigit() and len(value) <= self._digits and int(value)):
+            self.fail(f"'{value}' is not {self._what}, or none", param, ctx)
         return int(value)
+
+
+RATE_LIMIT = Limit("a number of requests a minute", 9)
 
 
 def limit(size: int | None) -> int | None:

@@ -18,14 +18,12 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
-    delete,
     desc,
     false,
     func,
     literal_column,
     or_,
     select,
-    tuple_,
     union_all,
 )
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
@@ -36,6 +34,7 @@ from restante.core.periods import HOUR, NEVER, SPANS, Period
 from restante.ids import AccountId
 from restante.mail import address as addresses
 from restante.schema import tables
+from restante.schema.batches import delete_some
 from restante.schema.connections import ReadConn, WriteConn, scanning
 from restante.schema.counters import Counter
 from restante.schema.prepared import Prepared
@@ -338,12 +337,7 @@ def _queue(shape: _Shape) -> Prepared:
 
 def purge(conn: WriteConn, account_id: AccountId, limit: int) -> bool:
     """Delete up to ``limit`` counters of an account; False when there were none."""
-    for table in _TABLES:
-        keys = list(table.primary_key.columns)
-        some = select(*keys).where(table.c.account_id == account_id).limit(limit)
-        if conn.execute(delete(table).where(table.c.account_id == account_id, tuple_(*keys).in_(some))).rowcount:
-            return True
-    return False
+    return any(delete_some(conn, table, limit, table.c.account_id == account_id) for table in _TABLES)
 
 
 def base(local: str, domain: str) -> str:

@@ -325,20 +325,6 @@ def queue_for_index(conn: WriteConn, account_id: AccountId, message_ids: Sequenc
         touch(conn, account_id)
 
 
-@scanning
-def list_message_ids(conn: ReadConn, account_id: AccountId, after: int, limit: int) -> list[MessageId]:
-    """The account's next message ids."""
-    statement = select(_m.id).where(_m.account_id == account_id, _m.id > after).order_by(_m.id).limit(limit)
-    return [MessageId(row.id) for row in conn.execute(statement)]
-
-
-def list_queued(conn: ReadConn, account_id: AccountId, message_ids: Sequence[MessageId]) -> set[int]:
-    """Those of the ids that wait for the search index."""
-    q = tables.index_queue.c
-    statement = select(q.message_id).where(q.account_id == account_id, q.message_id.in_(message_ids))
-    return {row.message_id for row in conn.execute(statement)}
-
-
 def renew_uid_validity(conn: WriteConn, account_id: AccountId, value: int) -> None:
     """Give every folder of the account a new UIDVALIDITY: a restored store may give out UIDs a second time.
 

@@ -1,23 +1,19 @@
 """Automations: what an account has done about mail that comes in, and what came of it."""
 
-import hashlib
 from typing import Annotated
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from restante.api.native import auth, shapes
+from restante.api.native import auth, resources, shapes
 from restante.core import automation_runs, automations
 from restante.core.access import Principal
 from restante.core.automation_runs import Run
 from restante.core.automations import MAX_TITLE, Automation, Conditions, NewAutomation, PayloadFormat
-from restante.core.idempotency import Once
-from restante.errors import NotFound
 from restante.http import calls as http_calls
-from restante.http import idempotency, schemas
+from restante.http import schemas
 from restante.http.answers import Reply
-from restante.http.ownership import NATIVE
 from restante.ids import EventNumber
 from restante.mail.patterns import MAX_CHARS
 from restante.net.http import MAX_URL
@@ -175,7 +171,7 @@ async def create(call: http_calls.Call) -> Reply:
         forward_to=wanted.forward_to,
         deletes=wanted.deletes,
     )
-    once = _once(call, principal, "create", data)
+    once = resources.once(call, principal, "automations/create", data)
     made, secret = await service.create(call.rt, principal.account_id, new, wanted.secret_token, once)
     return shapes.answer(AutomationSecret(item(made), secret), 201)
 
@@ -183,7 +179,9 @@ async def create(call: http_calls.Call) -> Reply:
 async def get(call: http_calls.Call) -> Reply:
     """Show an automation."""
     principal = await auth.require_account(call, READ)
-    return shapes.answer(item(await call.rt.db.read(automations.get, principal.account_id, _id(call))))
+    return shapes.answer(
+        item(await call.rt.db.read(automations.get, principal.account_id, resources.public_id(call, "automation")))
+    )
 
 
 async def change(call: http_calls.Call) -> Reply:
@@ -191,13 +189,15 @@ async def change(call: http_calls.Call) -> Reply:
     principal = await auth.require_account(call, WRITE)
     wanted = await schemas.body(call, AutomationChange)
     changes = {name: value for name, value in msgspec.structs.asdict(wanted).items() if value is not UNSET}
-    return shapes.answer(item(await service.revise(call.rt, principal.account_id, _id(call), changes)))
+    return shapes.answer(
+        item(await service.revise(call.rt, principal.account_id, resources.public_id(call, "automation"), changes))
+    )
 
 
 async def remove(call: http_calls.Call) -> Reply:
     """Remove an automation with its runs."""
     principal = await auth.require_account(call, WRITE)
-    public_id = _id(call)
+    public_id = resources.public_id(call, "automation")
     await call.rt.db.write(automations.remove, principal.account_id, public_id, call.rt.clock.now())
     return shapes.answer(AutomationRemoved(str(public_id)))
 
@@ -205,8 +205,8 @@ async def remove(call: http_calls.Call) -> Reply:
 async def rotate_secret(call: http_calls.Call) -> Reply:
     """Make a new signing secret."""
     principal = await auth.require_account(call, WRITE)
-    public_id = _id(call)
-    once = _once(call, principal, f"rotate/{public_id}", b"")
+    public_id = resources.public_id(call, "automation")
+    once = resources.once(call, principal, f"automations/rotate/{public_id}")
     changed, secret = await service.rotate_secret(call.rt, principal.account_id, public_id, once)
     return shapes.answer(AutomationSecret(item(changed), secret))
 
@@ -215,7 +215,7 @@ async def list_runs(call: http_calls.Call) -> Reply:
     """Show an automation's runs; with `status=failed` those that were given up."""
     principal = await auth.require_account(call, READ)
     query = schemas.query(call, RunQuery)
-    found = await call.rt.db.read(_read_runs, principal, _id(call), query)
+    found = await call.rt.db.read(_read_runs, principal, resources.public_id(call, "automation"), query)
     shown = [_run(one) for one in found]
     return shapes.answer(RunList(shown, shown[-1].run if shown else query.after, len(shown) < query.limit))
 
@@ -224,17 +224,6 @@ def _read_runs(conn: ReadConn, principal: Principal, public_id: UUID, query: Run
     found = automations.get(conn, principal.account_id, public_id)
     after, status = EventNumber(query.after), query.status or None
     return automation_runs.list_runs(conn, principal.account_id, found.id, status, after, query.limit)
-
-
-def _id(call: http_calls.Call) -> UUID:
-    try:
-        return UUID(call.params["id"])
-    except ValueError:
-        raise NotFound("There is no such automation.", code="automation_not_found") from None
-
-
-def _once(call: http_calls.Call, principal: Principal, operation: str, data: bytes) -> Once | None:
-    return idempotency.read(call, principal, NATIVE, f"automations/{operation}", hashlib.sha256(data).digest())
 
 
 def item(found: Automation) -> AutomationItem:

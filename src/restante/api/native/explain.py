@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from restante.api.native import auth, shapes
+from restante.api.native import auth, resources, shapes
 from restante.core import contents, events, folders, mailboxes, messages
 from restante.core.access import Principal
 from restante.core.contents import StoredContent
@@ -71,11 +71,7 @@ class _Found(NamedTuple):
 async def explain(call: Call) -> Reply:
     """Tell what happened to a message, from the server that brought it to now."""
     principal = await auth.require(call, SCOPE)
-    try:
-        public_id = uuid.UUID(call.params["id"])
-    except ValueError:
-        raise NotFound("There is no such message.", code="message_not_found") from None
-    found = await call.rt.db.read(_read, principal, public_id)
+    found = await call.rt.db.read(_read, principal, resources.public_id(call, "message"))
     row, content = found.row, found.content
     lines = found.trace.decode("utf-8", "replace").replace("\r\n\t", " ").split("\r\n")
     recipient = row.envelope_recipient

@@ -1,6 +1,5 @@
 """Webhooks: an account's endpoints, their calls and every attempt, calling again."""
 
-import hashlib
 import re
 from typing import Annotated, Literal
 from uuid import UUID
@@ -8,17 +7,15 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from restante.api.native import auth, shapes
+from restante.api.native import auth, resources, shapes
 from restante.core import access, webhook_calls, webhooks
 from restante.core.access import Principal
-from restante.core.idempotency import Once
 from restante.core.webhook_calls import Attempt, Call, Chosen
 from restante.core.webhooks import MAX_DESCRIPTION, MAX_TYPES, NewWebhook, Webhook
 from restante.errors import Invalid, NotFound
 from restante.http import calls as http_calls
-from restante.http import idempotency, schemas
+from restante.http import schemas
 from restante.http.answers import Reply
-from restante.http.ownership import NATIVE
 from restante.ids import EventNumber, MailboxId
 from restante.net.http import MAX_URL
 from restante.schema.connections import ReadConn
@@ -189,21 +186,25 @@ async def create(call: http_calls.Call) -> Reply:
         await _mailbox_id(call, principal, wanted.mailbox),
         wanted.is_ordered,
     )
-    made, secret = await service.create(call.rt, principal.account_id, new, _once(call, principal, "create", data))
+    made, secret = await service.create(
+        call.rt, principal.account_id, new, resources.once(call, principal, "webhooks/create", data)
+    )
     return shapes.answer(WebhookSecret(item(made), secret), 201)
 
 
 async def get(call: http_calls.Call) -> Reply:
     """Show a webhook."""
     principal = await auth.require_account(call, READ)
-    return shapes.answer(item(await call.rt.db.read(webhooks.get, principal.account_id, _id(call))))
+    return shapes.answer(
+        item(await call.rt.db.read(webhooks.get, principal.account_id, resources.public_id(call, "webhook")))
+    )
 
 
 async def change(call: http_calls.Call) -> Reply:
     """Change a webhook. One that becomes active again is called about all that happened meanwhile and is kept."""
     principal = await auth.require_account(call, WRITE)
     wanted = await schemas.body(call, WebhookChange)
-    found = await call.rt.db.read(webhooks.get, principal.account_id, _id(call))
+    found = await call.rt.db.read(webhooks.get, principal.account_id, resources.public_id(call, "webhook"))
     mailbox_id = found.mailbox_id
     if wanted.mailbox is not UNSET:
         mailbox_id = await _mailbox_id(call, principal, wanted.mailbox)
@@ -221,7 +222,7 @@ async def change(call: http_calls.Call) -> Reply:
 async def remove(call: http_calls.Call) -> Reply:
     """Remove a webhook with its calls."""
     principal = await auth.require_account(call, WRITE)
-    public_id = _id(call)
+    public_id = resources.public_id(call, "webhook")
     await call.rt.db.write(webhooks.remove, principal.account_id, public_id, call.rt.clock.now())
     return shapes.answer(Removed(str(public_id)))
 
@@ -229,8 +230,8 @@ async def remove(call: http_calls.Call) -> Reply:
 async def rotate_secret(call: http_calls.Call) -> Reply:
     """Make a new secret; for 24 hours calls are signed with the one before too."""
     principal = await auth.require_account(call, WRITE)
-    public_id = _id(call)
-    once = _once(call, principal, f"rotate/{public_id}", b"")
+    public_id = resources.public_id(call, "webhook")
+    once = resources.once(call, principal, f"webhooks/rotate/{public_id}")
     changed, secret = await service.rotate_secret(call.rt, principal.account_id, public_id, once)
     return shapes.answer(WebhookSecret(item(changed), secret))
 
@@ -238,8 +239,8 @@ async def rotate_secret(call: http_calls.Call) -> Reply:
 async def ping(call: http_calls.Call) -> Reply:
     """Call the webhook once with an event `webhook.tested`."""
     principal = await auth.require_account(call, WRITE)
-    public_id = _id(call)
-    once = _once(call, principal, f"test/{public_id}", b"")
+    public_id = resources.public_id(call, "webhook")
+    once = resources.once(call, principal, f"webhooks/test/{public_id}")
     number = await call.rt.db.write(webhook_calls.ping, principal.account_id, public_id, call.rt.clock.now(), once)
     return shapes.answer(Tested(int(number)), 202)
 
@@ -247,10 +248,10 @@ async def ping(call: http_calls.Call) -> Reply:
 async def redeliver(call: http_calls.Call) -> Reply:
     """Make calls again that are delivered or were given up."""
     principal = await auth.require_account(call, WRITE)
-    public_id = _id(call)
+    public_id = resources.public_id(call, "webhook")
     data = await schemas.read(call, MAX_BODY)
     chosen = _chosen(schemas.parse(data, Again))
-    once = _once(call, principal, f"redeliver/{public_id}", data)
+    once = resources.once(call, principal, f"webhooks/redeliver/{public_id}", data)
     now = call.rt.clock.now()
     count = await call.rt.db.write(webhook_calls.call_again, principal.account_id, public_id, chosen, now, once)
     return shapes.answer(Redelivered(count), 202)
@@ -260,7 +261,7 @@ async def list_calls(call: http_calls.Call) -> Reply:
     """Show a webhook's calls; with `status=dead` those that were given up."""
     principal = await auth.require_account(call, READ)
     query = schemas.query(call, CallQuery)
-    found = await call.rt.db.read(_read_calls, principal, _id(call), query)
+    found = await call.rt.db.read(_read_calls, principal, resources.public_id(call, "webhook"), query)
     shown = [_call(one) for one in found]
     cursor = shown[-1].call if shown else query.after
     return shapes.answer(CallList(shown, cursor, len(shown) < query.limit))
@@ -272,7 +273,7 @@ async def get_call(call: http_calls.Call) -> Reply:
     if not _NUMBER.fullmatch(call.params["call"]):
         raise NotFound("There is no such call.", code="call_not_found")
     number = EventNumber(int(call.params["call"]))
-    found, attempts = await call.rt.db.read(_read_call, principal, _id(call), number)
+    found, attempts = await call.rt.db.read(_read_call, principal, resources.public_id(call, "webhook"), number)
     return shapes.answer(CallDetails(_call(found), [_attempt(one) for one in attempts]))
 
 
@@ -291,21 +292,10 @@ def _read_call(
     return found, webhook_calls.list_attempts(conn, account_id, webhook.id, number, ATTEMPTS)
 
 
-def _id(call: http_calls.Call) -> UUID:
-    try:
-        return UUID(call.params["id"])
-    except ValueError:
-        raise NotFound("There is no such webhook.", code="webhook_not_found") from None
-
-
 async def _mailbox_id(call: http_calls.Call, principal: Principal, address: str | None) -> MailboxId | None:
     if address is None:
         return None
     return (await call.rt.db.read(access.require_own_mailbox, principal, address)).id
-
-
-def _once(call: http_calls.Call, principal: Principal, operation: str, data: bytes) -> Once | None:
-    return idempotency.read(call, principal, NATIVE, f"webhooks/{operation}", hashlib.sha256(data).digest())
 
 
 def _chosen(wanted: Again) -> Chosen:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, delete, func, insert, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from restante import clock
 from restante.core import events
@@ -23,6 +23,7 @@ from restante.core.messages import Flag
 from restante.ids import AccountId, EventNumber
 from restante.mail import subjects
 from restante.schema import tables
+from restante.schema.batches import delete_some
 from restante.schema.connections import ReadConn, WriteConn, scanning
 from restante.schema.counters import Counter
 from restante.schema.prepared import Prepared, PreparedByIds
@@ -316,12 +317,7 @@ def advance(conn: WriteConn, account_id: AccountId, piece: Piece, limit: int) ->
 
 def purge(conn: WriteConn, account_id: AccountId, limit: int) -> bool:
     """Delete about ``limit`` rows of an account's arrivals, what they follow by last; False when there were none."""
-    for table in _TABLES:
-        keys = list(table.primary_key.columns)
-        some = select(*keys).where(table.c.account_id == account_id).limit(limit)
-        if conn.execute(delete(table).where(table.c.account_id == account_id, tuple_(*keys).in_(some))).rowcount:
-            return True
-    return False
+    return any(delete_some(conn, table, limit, table.c.account_id == account_id) for table in _TABLES)
 
 
 def discard(conn: WriteConn, account_id: AccountId) -> None:

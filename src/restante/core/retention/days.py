@@ -16,6 +16,7 @@ from restante.core.messages import Flag
 from restante.core.retention.rules import SPARED, Bound, Cover
 from restante.ids import AccountId, FolderId, MailboxId, MessageId
 from restante.schema import counters, tables
+from restante.schema.batches import delete_some
 from restante.schema.connections import ReadConn, WriteConn, scanning
 
 DAY = 86_400_000_000  # microseconds
@@ -262,10 +263,8 @@ def forget(
     conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, folder_ids: Iterable[int], limit: int
 ) -> bool:
     """Delete up to ``limit`` rows of a mailbox that goes; False when there were none."""
-    keys = list(tables.retention_days.primary_key.columns)
     mine = _d.account_id == account_id, _d.mailbox_id == mailbox_id
-    some = select(*keys).where(*mine).limit(limit)
-    if conn.execute(delete(tables.retention_days).where(*mine, tuple_(*keys).in_(some))).rowcount:
+    if delete_some(conn, tables.retention_days, limit, *mine):
         return True
     known = _c.account_id == account_id, _c.folder_id.in_(list(folder_ids))
     return conn.execute(delete(tables.retention_cursors).where(*known)).rowcount > 0

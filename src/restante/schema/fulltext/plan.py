@@ -62,7 +62,6 @@ class AllOf:
 
 
 Expression = Union[str, AnyOf, AllOf]  # noqa: UP007 - a string is an index term; the names are quoted above
-EVERY_MESSAGE = AllOf(())
 
 
 def any_of(parts: Iterable[Expression | None]) -> Expression | None:

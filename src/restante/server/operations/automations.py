@@ -1,6 +1,5 @@
 """Operations on automations."""
 
-import uuid
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from typing import Any
@@ -10,7 +9,7 @@ from restante import ids
 from restante.core import automation_runs, automations, backtests
 from restante.core.automation_runs import Run
 from restante.core.automations import Automation, Conditions, NewAutomation, PayloadFormat
-from restante.errors import Invalid, NotFound
+from restante.errors import Invalid
 from restante.ids import EventNumber
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn
@@ -59,13 +58,6 @@ def _run_json(run: Run) -> Json:
         "next_attempt_at": naming.moment(run.next_attempt_at),
         "finished_at": naming.moment(run.finished_at),
     }
-
-
-def _public_id(text: str) -> UUID:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        raise NotFound(f"there is no automation {text}", code="automation_not_found") from None
 
 
 def _get(conn: ReadConn, account: str | None, public_id: UUID) -> Automation:
@@ -117,13 +109,13 @@ async def automation_update(
     """Change what is named; an empty text stands for nothing."""
     owner = await rt.db.read(naming.account, account)
     named = {name: None if value == CLEARED and name != "title" else value for name, value in changes.items()}
-    return _automation_json(await service.revise(rt, owner.id, _public_id(automation), named))
+    return _automation_json(await service.revise(rt, owner.id, naming.public_id(automation, "automation"), named))
 
 
 async def automation_remove(rt: Runtime, automation: str, account: str | None = None) -> Json:
     """Run it no more."""
     owner = await rt.db.read(naming.account, account)
-    await rt.db.write(automations.remove, owner.id, _public_id(automation), rt.clock.now())
+    await rt.db.write(automations.remove, owner.id, naming.public_id(automation, "automation"), rt.clock.now())
     return {"id": automation, "removed": True}
 
 
@@ -133,7 +125,7 @@ async def automation_runs_list(
     """An automation's runs behind the number ``after``, oldest first."""
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid(f"at most {MAX_LIMIT} runs")
-    found = await rt.db.read(_list_runs, account, _public_id(automation), status, after, limit)
+    found = await rt.db.read(_list_runs, account, naming.public_id(automation, "automation"), status, after, limit)
     return {"runs": found, "cursor": found[-1]["run"] if found else after, "is_last": len(found) < limit}
 
 
@@ -145,7 +137,7 @@ async def automation_test(
     assert moment is not None
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid(f"at most {MAX_LIMIT} messages")
-    found = await rt.db.read(_get, account, _public_id(automation))
+    found = await rt.db.read(_get, account, naming.public_id(automation, "automation"))
     after: UUID | None = ids.first_uuid(moment - CLOCKS)
     scanned, matched, shown = 0, 0, list[Json]()
     while after is not None:

@@ -133,11 +133,7 @@ async def message_raw(rt: Runtime, mailbox: str, uid: int, folder: str = "INBOX"
 
 async def message_undelete(rt: Runtime, message: str) -> Json:
     """Move a message, by its id, from Trash back to where it was."""
-    try:
-        public_id = uuid.UUID(message)
-    except ValueError:
-        raise _unknown(message) from None
-    return await rt.db.write(_undelete, public_id, rt.clock.now())
+    return await rt.db.write(_undelete, naming.public_id(message, "message"), rt.clock.now())
 
 
 def _undelete(conn: WriteConn, public_id: uuid.UUID, now: datetime) -> Json:
@@ -147,8 +143,4 @@ def _undelete(conn: WriteConn, public_id: uuid.UUID, now: datetime) -> Json:
             owner = mailboxes.get(conn, account.id, row.mailbox_id)
             names = {one.id: one.name for one in folders.list_folders(conn, account.id, owner.id)}
             return _message_json(row, owner.address, names[row.folder_id])
-    raise _unknown(str(public_id))
-
-
-def _unknown(message: str) -> NotFound:
-    return NotFound(f"there is no message {message}", code="message_not_found")
+    raise NotFound(f"there is no message {public_id}", code="message_not_found")

@@ -68,6 +68,14 @@ def mailbox(conn: ReadConn, address: str) -> Mailbox:
     return found[0]
 
 
+def public_id(text: str, what: str) -> uuid.UUID:
+    """The id that somebody gave; what is none is that of nothing: NotFound ``WHAT_not_found``."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise NotFound(f"there is no {what} {text}", code=f"{what}_not_found") from None
+
+
 def submission(conn: ReadConn, text: str) -> Submission:
     """The submission that a message id (a UUID) or a queue id names."""
     try:

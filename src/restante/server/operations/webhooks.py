@@ -1,6 +1,5 @@
 """Operations on webhooks."""
 
-import uuid
 from typing import Any
 from uuid import UUID
 
@@ -50,13 +49,6 @@ def _call_json(call: Call) -> Json:
     }
 
 
-def _public_id(text: str) -> UUID:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        raise NotFound(f"there is no webhook {text}", code="webhook_not_found") from None
-
-
 def _place(conn: ReadConn, account: str | None, mailbox: str | None) -> tuple[Account, MailboxId | None]:
     owner = naming.account(conn, account)
     if mailbox is None:
@@ -103,7 +95,7 @@ async def webhook_list(rt: Runtime, account: str | None = None) -> Json:
 async def webhook_remove(rt: Runtime, webhook: str, account: str | None = None) -> Json:
     """Call it no more."""
     owner, _ = await rt.db.read(_place, account, None)
-    await rt.db.write(webhooks.remove, owner.id, _public_id(webhook), rt.clock.now())
+    await rt.db.write(webhooks.remove, owner.id, naming.public_id(webhook, "webhook"), rt.clock.now())
     return {"id": webhook, "removed": True}
 
 
@@ -113,7 +105,7 @@ async def webhook_calls_list(
     """A webhook's calls behind the number ``after``, oldest first."""
     if not 1 <= limit <= MAX_LIMIT:
         raise Invalid(f"at most {MAX_LIMIT} calls")
-    found = await rt.db.read(_list_calls, account, _public_id(webhook), status, after, limit)
+    found = await rt.db.read(_list_calls, account, naming.public_id(webhook, "webhook"), status, after, limit)
     cursor = found[-1]["call"] if found else after
     return {"calls": found, "cursor": cursor, "is_last": len(found) < limit}
 
@@ -126,5 +118,7 @@ async def webhook_redeliver(
         raise Invalid("a range has a first and a last call")
     chosen = Chosen() if first is None or last is None else Chosen(EventNumber(first), EventNumber(last))
     owner, _ = await rt.db.read(_place, account, None)
-    count = await rt.db.write(webhook_calls.call_again, owner.id, _public_id(webhook), chosen, rt.clock.now())
+    count = await rt.db.write(
+        webhook_calls.call_again, owner.id, naming.public_id(webhook, "webhook"), chosen, rt.clock.now()
+    )
     return {"calls": count}
