@@ -60,12 +60,6 @@ class Engine(NamedTuple):
 
 
 @pytest.fixture
-def near(rt: Runtime) -> Runtime:
-    """A runtime whose operator allows calls to this machine."""
-    return replace(rt, config=replace(rt.config, egress=replace(rt.config.egress, allow=("127.0.0.0/8",))))
-
-
-@pytest.fixture
 async def bob(near: Runtime) -> Mailbox:
     return await make_mailbox(near)
 

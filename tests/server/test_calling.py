@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 
@@ -22,12 +21,6 @@ from tests.makers import arrive, make_mailbox
 from tests.receiver import Told, receiving
 
 SECONDS = 60.0
-
-
-@pytest.fixture
-def near(rt: Runtime) -> Runtime:
-    """A runtime whose operator allows calls to this machine."""
-    return replace(rt, config=replace(rt.config, egress=replace(rt.config.egress, allow=("127.0.0.0/8",))))
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from restante.config import ListenAddress
 from restante.core import tokens
 from restante.http.front import Front
 from restante.runtime import Runtime
-from restante.server import asgi, listeners
+from restante.server import listeners
 from restante.server.http_listener import serve_http
-from restante.server.metrics import Metrics
 from tests.api.mail_api.sample import Client, World, make_tenant
 
 
@@ -21,11 +20,6 @@ async def world(rt: Runtime) -> World:
     blue = await rt.db.write(make_tenant, "blue", now)
     _, admin = await rt.db.write(tokens.create, red.account.id, "mail-api", "admin", "My API Token", now)
     return World(red, blue, admin)
-
-
-@pytest.fixture
-def app(rt: Runtime) -> Front:
-    return asgi.build(rt, Metrics(rt))
 
 
 @pytest.fixture

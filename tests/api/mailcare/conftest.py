@@ -9,10 +9,8 @@ from restante.core import mailboxes, tokens
 from restante.core.mailboxes import Mailbox
 from restante.http.front import Front
 from restante.runtime import Runtime
-from restante.server import asgi
-from restante.server.metrics import Metrics
 from restante.services import authentication
-from tests.api.mail_api.sample import Tenant, make_tenant
+from tests.api.mail_api.sample import Tenant
 from tests.api.mailcare.client import Caller, basic, bearer
 from tests.makers import PASSWORD
 
@@ -21,21 +19,6 @@ from tests.makers import PASSWORD
 def config(config: Config) -> Config:
     """The users of red's mailboxes are members of its team, those of blue's are not."""
     return replace(config, mailcare=replace(config.mailcare, members=("red",)))
-
-
-@pytest.fixture
-async def red(rt: Runtime) -> Tenant:
-    return await rt.db.write(make_tenant, "red", rt.clock.now())
-
-
-@pytest.fixture
-async def blue(rt: Runtime) -> Tenant:
-    return await rt.db.write(make_tenant, "blue", rt.clock.now())
-
-
-@pytest.fixture
-def app(rt: Runtime) -> Front:
-    return asgi.build(rt, Metrics(rt))
 
 
 async def holder(rt: Runtime, app: Front, tenant: Tenant, *scopes: str) -> Caller:

@@ -8,26 +8,10 @@ from restante.config import ListenAddress
 from restante.core import tokens
 from restante.http.front import Front
 from restante.runtime import Runtime
-from restante.server import asgi, listeners
+from restante.server import listeners
 from restante.server.http_listener import serve_http
-from restante.server.metrics import Metrics
-from tests.api.mail_api.sample import Tenant, make_tenant
+from tests.api.mail_api.sample import Tenant
 from tests.api.native.client import Native, Place
-
-
-@pytest.fixture
-async def red(rt: Runtime) -> Tenant:
-    return await rt.db.write(make_tenant, "red", rt.clock.now())
-
-
-@pytest.fixture
-async def blue(rt: Runtime) -> Tenant:
-    return await rt.db.write(make_tenant, "blue", rt.clock.now())
-
-
-@pytest.fixture
-def app(rt: Runtime) -> Front:
-    return asgi.build(rt, Metrics(rt))
 
 
 @pytest.fixture
