@@ -140,7 +140,7 @@ WITHOUT_ACCOUNT = {
     "removal.list_mailboxes",
     "retention.forecast.record_usage",  # of all accounts, once a day
     "retention.runs.release_all",
-    "arrivals.following.list_followed",
+    "arrivals.surveying.list_followed",
     "inbound.find_uncounted",
     "tokens.find_by_id",
     "tokens.list_all",

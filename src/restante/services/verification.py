@@ -12,7 +12,7 @@ from typing import Any
 
 from restante import clock
 from restante.core import accounts, verification
-from restante.core.arrivals import checking, following
+from restante.core.arrivals import checking, following, surveying
 from restante.core.contents import StoredContent
 from restante.core.messages import Flag
 from restante.core.verification import ContentCheck, FolderCheck
@@ -260,8 +260,8 @@ async def _check_totals(rt: Runtime, account_id: AccountId, report: Report, repa
 async def _check_arrivals(rt: Runtime, account_id: AccountId, report: Report, repair: bool) -> None:
     """Compare the lists over the account with its messages, when it has any and they stand still meanwhile."""
     for _ in range(TRIES):
-        stood = await rt.db.read(following.stand, account_id)
-        if stood is None or stood.form == following.STALE:
+        stood = await rt.db.read(surveying.stand, account_id)
+        if stood is None or stood.form == surveying.STALE:
             return
         try:
             await arrivals.ready(rt, account_id)
@@ -269,10 +269,10 @@ async def _check_arrivals(rt: Runtime, account_id: AccountId, report: Report, re
             if error.code != arrivals.NOT_READY:
                 raise
             continue
-        stood = await rt.db.read(following.stand, account_id)
+        stood = await rt.db.read(surveying.stand, account_id)
         wrong = await _wrong_arrivals(rt, account_id)
-        is_current = await rt.db.read(following.is_current, account_id)
-        if is_current and await rt.db.read(following.stand, account_id) == stood:
+        is_current = await rt.db.read(surveying.is_current, account_id)
+        if is_current and await rt.db.read(surveying.stand, account_id) == stood:
             break
     else:
         report.busy_arrivals += 1

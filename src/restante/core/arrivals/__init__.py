@@ -1,11 +1,11 @@
 """Arrivals: the received messages of a whole account as one list, to be filtered and counted at any size.
 
-Rows of their own that follow the event log (``following``), for accounts that ask for them; ``lists`` and ``days`` read
-them. See docs/decisions/0013.
+Rows of their own that follow the event log (``surveying``, ``following``), for accounts that ask for them; ``lists``
+and ``days`` read them. See docs/decisions/0013.
 """
 
 from restante.core.arrivals.days import Daily, Day, daily
-from restante.core.arrivals.following import advance, discard, is_current, list_followed, purge, survey
+from restante.core.arrivals.following import advance, discard, purge
 from restante.core.arrivals.lists import (
     Arrival,
     ArrivalPage,
@@ -17,6 +17,7 @@ from restante.core.arrivals.lists import (
     knows_sender,
     list_page,
 )
+from restante.core.arrivals.surveying import is_current, list_followed, survey
 
 __all__ = [
     "Arrival",

@@ -19,7 +19,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, func, literal, not_, or
 from restante import clock
 from restante.core.arrivals import dictionaries
 from restante.core.arrivals.dictionaries import WORDS
-from restante.core.arrivals.following import FORM
+from restante.core.arrivals.surveying import FORM
 from restante.errors import NotFound, Unavailable
 from restante.ids import AccountId, MailboxId, MessageId
 from restante.mail import message, subjects
