@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from restante.core import arrivals, delivery
-from restante.core.arrivals import Arrival, Filter, lists
+from restante.core.arrivals import Arrival, Filter, query, texts
 from restante.core.contents import NewContent
 from restante.core.delivery import Target
 from restante.core.messages import Flag
@@ -86,10 +86,10 @@ def everything(conn: WriteConn, account_id: AccountId) -> list[Arrival]:
     return found.arrivals
 
 
-texts = st.lists(st.sampled_from((*PARTS, " ")), max_size=4).map("".join)
+words = st.lists(st.sampled_from((*PARTS, " ")), max_size=4).map("".join)
 patterns = st.lists(st.sampled_from((*PARTS, " ", "*", "*", "*")), max_size=5).map("".join)
 emails = st.sampled_from(LOCALS).map("{}@Red.example".format)
-mails = st.tuples(texts, emails, emails, st.integers(0, 5), st.sampled_from((0, int(Flag.SEEN), int(Flag.FLAGGED))))
+mails = st.tuples(words, emails, emails, st.integers(0, 5), st.sampled_from((0, int(Flag.SEEN), int(Flag.FLAGGED))))
 
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -98,7 +98,7 @@ START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 times = st.integers(-1, 6).map(lambda seconds: START + timedelta(seconds=seconds))
 filters = st.builds(
     Filter,
-    *(st.none() | one for one in (emails, emails, patterns, times, times, texts)),
+    *(st.none() | one for one in (emails, emails, patterns, times, times, words)),
     is_unread=st.booleans(),
     is_favorite=st.booleans(),
 )
@@ -117,7 +117,7 @@ def test_equal_to_looking_at_each(
 ) -> None:
     with undone(conn), pytest.MonkeyPatch.context() as patch:
         if is_many:
-            patch.setattr(lists, "FEW", -1)
+            patch.setattr(texts, "FEW", -1)
         compare(conn, red, blue, sent, asked, is_filled)
 
 
@@ -170,7 +170,7 @@ def test_equal_by_every_way(
 ) -> None:
     """Which way an answer is found depends on sizes that no test has: here on bounds."""
     for bound, value in BOUNDS[name].items():
-        monkeypatch.setattr(lists, bound, value)
+        monkeypatch.setattr(texts if hasattr(texts, bound) else query, bound, value)
     random = Random(name)
     addresses = [f"{local}@Red.example" for local in LOCALS]
 

@@ -8,7 +8,7 @@ from sqlalchemy import Delete, Update, delete, func, select, update
 
 from restante.clock import ManualClock
 from restante.core import arrivals, events, folders, mailboxes, messages, routing
-from restante.core.arrivals import Arrival, Filter, lists
+from restante.core.arrivals import Arrival, Filter, query
 from restante.core.jobs import Job
 from restante.core.mailboxes import Mailbox
 from restante.core.messages import Flag
@@ -187,7 +187,7 @@ async def test_a_filter_is_counted_once_until_something_changes(rt: Runtime, mon
     def fail(_: object) -> int:
         raise AssertionError("counted again")
 
-    monkeypatch.setattr(lists._Query, "_count", fail)
+    monkeypatch.setattr(query.Query, "_count", fail)
     assert len(await listed(rt, box, wanted)) == 1
     await make_message(rt, box)
     with pytest.raises(AssertionError, match="counted again"):

@@ -6,17 +6,9 @@ and ``days`` read them. See docs/decisions/0013.
 
 from restante.core.arrivals.days import Daily, Day, daily
 from restante.core.arrivals.following import advance, discard, purge
-from restante.core.arrivals.lists import (
-    Arrival,
-    ArrivalPage,
-    Correspondent,
-    Filter,
-    Total,
-    find,
-    knows_inbox,
-    knows_sender,
-    list_page,
-)
+from restante.core.arrivals.lists import ArrivalPage, Total, find, knows_inbox, knows_sender, list_page
+from restante.core.arrivals.query import Filter
+from restante.core.arrivals.rows import Arrival, Correspondent
 from restante.core.arrivals.surveying import is_current, list_followed, survey
 
 __all__ = [

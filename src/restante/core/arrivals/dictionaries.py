@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 
 from restante.core.recent import Recent
-from restante.mail import patterns
+from restante.mail import patterns, subjects
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
 from restante.schema.prepared import Prepared, PreparedByIds, Row
@@ -107,6 +107,20 @@ def _pair(row: Row) -> tuple[Any, Any]:
 def correspondent_hash(role: str, address: str) -> int:
     """The number to find a correspondent by."""
     return hash_of(f"{role} {address}")
+
+
+_CORRESPONDENT = Prepared(
+    select(_c.role, _c.address, _c.id, _c.arrivals).where(
+        _c.account_id == bindparam("account"), _c.hash == bindparam("hash")
+    )
+)
+
+
+def find_correspondent(conn: ReadConn, account_id: int, role: str, address: str) -> tuple[int, int] | None:
+    """Number and listed arrivals of an address (in any case) that mail ever came to or from."""
+    folded = subjects.fold(address)
+    key = {"account": account_id, "hash": correspondent_hash(role, folded)}
+    return next(((row[2], row[3]) for row in _CORRESPONDENT.rows(conn, key) if row[:2] == (role, folded)), None)
 
 
 class Seen(NamedTuple):

@@ -1,0 +1,125 @@
+"""Texts that are looked for: the words and the addresses that they are in, and how many arrivals these have."""
+
+import itertools
+from typing import NamedTuple
+
+from sqlalchemy import bindparam, func, select
+
+from restante.core.arrivals import dictionaries
+from restante.core.arrivals.dictionaries import WORDS
+from restante.ids import AccountId
+from restante.mail.subjects import Condition, Pattern
+from restante.schema import tables
+from restante.schema.connections import ReadConn
+from restante.schema.prepared import Prepared, PreparedByIds, Row
+
+NARROW = 250_000  # places that are gathered in memory; beyond, the engine scans
+EXPANDED = 2_000  # words or correspondents that stand for a text; beyond, the engine scans
+LOOKED_UP = 4  # conditions of a pattern whose words are looked up
+HELPFUL = 4  # times as many places as the best condition's: worth to be looked at before the subjects are
+FEW = 3_000  # places below which nothing better is looked for
+CHECKABLE = 50_000  # places that may be looked up one by one
+
+_c, _s, _p = tables.correspondents.c, tables.arrival_subjects.c, tables.arrival_postings.c
+
+
+class Correspondents(NamedTuple):
+    """Those with a text in their address, and how many arrivals they have; no ids: they are too many to name."""
+
+    role: str
+    arrivals: int
+    ids: list[int] | None
+
+
+class Text(NamedTuple):
+    """A text that is looked for: its pattern for subjects, and for a search the correspondents that have it too."""
+
+    pattern: Pattern
+    words: list[list[int]] | None  # sets of words, one of each of which all matching subjects have; None: too many
+    size: int  # places to look at
+    inboxes: Correspondents | None = None
+    senders: Correspondents | None = None
+
+    @property
+    def addressed(self) -> int:
+        """The arrivals of correspondents that have it (twice where both have)."""
+        return sum(one.arrivals for one in (self.inboxes, self.senders) if one is not None)
+
+    @property
+    def is_soon_found(self) -> bool:
+        """Whether it is in the addresses of thousands beside few subjects: easily counted, and found at any place."""
+        is_named = all(one is None or one.ids is not None for one in (self.inboxes, self.senders))
+        return not is_named and self.size - self.addressed <= CHECKABLE
+
+
+_OF_ROLE = _c.account_id == bindparam("account"), _c.role == bindparam("role")
+_COUNTS = PreparedByIds(select(_c.id, _c.arrivals).where(*_OF_ROLE), _c.id)
+_COUNT_LIKE = Prepared(
+    select(func.sum(_c.arrivals)).where(*_OF_ROLE, _c.address.like(bindparam("pattern"), escape="\\"))
+)
+_POSTED = PreparedByIds(select(_p.place).where(_p.account_id == bindparam("account")), _p.word_id)
+_PLACES = PreparedByIds(select(_p.place, _p.subject_id).where(_p.account_id == bindparam("account")), _p.word_id)
+_MATCHING = PreparedByIds(
+    select(_s.id).where(_s.account_id == bindparam("account"), _s.text.like(bindparam("pattern"), escape="\\")), _s.id
+)
+
+
+def in_subject(conn: ReadConn, account_id: AccountId, pattern: Pattern) -> Text:
+    """What a pattern for subjects comes to."""
+    found: list[tuple[int, list[int]]] = []
+    for condition in pattern.conditions()[:LOOKED_UP]:
+        ids = _words(conn, account_id, condition)
+        if ids is not None:
+            size = sum(WORDS.arrivals(conn, account_id, ids).values())
+            found.append((size, ids))
+            if size <= FEW:
+                break
+    if not found:
+        return Text(pattern, None, NARROW + 1)
+    found.sort(key=lambda one: one[0])
+    size = found[0][0]
+    helpful = [ids for other, ids in found[1:2] if size > FEW and other <= HELPFUL * size]
+    return Text(pattern, [found[0][1], *helpful], size)
+
+
+def anywhere(conn: ReadConn, account_id: AccountId, pattern: Pattern) -> Text:
+    """What a search comes to: a text of one piece in subjects and in addresses."""
+    text = in_subject(conn, account_id, pattern)
+    inboxes, senders = (_named(conn, account_id, role, pattern) for role in ("inbox", "sender"))
+    return text._replace(size=text.size + inboxes.arrivals + senders.arrivals, inboxes=inboxes, senders=senders)
+
+
+def places_by_subject(conn: ReadConn, account_id: AccountId, text: Text) -> set[int]:
+    """The places of all whose subject has it."""
+    key = {"account": account_id}
+    first, *others = text.words or [[]]
+    if text.pattern.is_exact and not others:
+        return set(itertools.chain.from_iterable(_POSTED.rows(conn, key, first)))
+    rows: list[Row] = _PLACES.rows(conn, key, first)
+    for words in others:
+        among = set(itertools.chain.from_iterable(_POSTED.rows(conn, key, words)))
+        rows = [row for row in rows if row[0] in among]
+    if not text.pattern.is_exact:
+        ids = sorted({row[1] for row in rows})
+        like = {**key, "pattern": text.pattern.like()}
+        matching = {row[0] for row in _MATCHING.rows(conn, like, ids)}
+        rows = [row for row in rows if row[1] in matching]
+    return {row[0] for row in rows}
+
+
+def _words(conn: ReadConn, account_id: AccountId, condition: Condition) -> list[int] | None:
+    """The words that satisfy a condition; None when they are too many."""
+    found = dictionaries.look_through(conn, account_id, "word", condition.text, condition.holds)
+    ids = list(itertools.islice(found, EXPANDED + 1))
+    return ids if len(ids) <= EXPANDED else None
+
+
+def _named(conn: ReadConn, account_id: AccountId, role: str, pattern: Pattern) -> Correspondents:
+    """The correspondents with a text in their address."""
+    key = {"account": account_id, "role": role}
+    found = dictionaries.look_through(conn, account_id, role, pattern.pieces[0])
+    ids = list(itertools.islice(found, EXPANDED + 1))
+    if len(ids) <= EXPANDED:
+        return Correspondents(role, sum(row[1] for row in _COUNTS.rows(conn, key, ids)), ids)
+    row = _COUNT_LIKE.row(conn, {**key, "pattern": pattern.like()})
+    return Correspondents(role, int(row[0]) if row else 0, None)
