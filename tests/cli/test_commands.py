@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -13,9 +14,10 @@ import pytest
 
 from restante import config
 from restante.cli.main import COMMANDS, restante
-from restante.core import accounts
+from restante.core import accounts, folders, mailboxes
 from restante.server import assemble
 from restante.services import domains
+from restante.storage.signals import Signals
 from tests.cli.conftest import Cli
 
 MESSAGE = (
@@ -277,6 +279,36 @@ def test_a_lost_secret_is_asked_for_and_given_up_only_on_demand(cli: Cli) -> Non
     assert list(done) == ["key_id", "new_keys"]
     assert done["new_keys"] == 1
     assert cli.run("domain", "list").code == 0
+
+
+async def _uid_validities(data_dir: Path) -> list[int]:
+    async with assemble.open_database(config.load({"data_dir": str(data_dir)}), Signals()) as db:
+        (account,) = await db.read(accounts.list_accounts)
+        box = await db.read(mailboxes.find_exact, "alice@example.test")
+        assert box is not None
+        return [folder.uid_validity for folder in await db.read(folders.list_folders, account.id, box.id)]
+
+
+def test_a_backup_without_the_secret_is_restored_and_waits_for_it(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.json("mailbox", "add", "alice@example.test")
+    cli.json("webhook", "add", "https://app.example/in", "--type", "message.received")  # its signing key is sealed
+    before = asyncio.run(_uid_validities(cli.data_dir))
+    cli.json("backup", "copy.tar.zst")
+    monkeypatch.delenv("RESTANTE_STORAGE_DATABASE", raising=False)  # a backup of either engine makes an SQLite store
+    restored = Cli(tmp_path / "restored")
+    ran = restored.run("restore", "copy.tar.zst")
+    assert ran.code == 0, ran.err
+    assert f"put yours into {restored.data_dir} before you start" in ran.out
+    assert not (restored.data_dir / "secret.key").exists()
+    after = asyncio.run(_uid_validities(restored.data_dir))
+    assert all(new > old for new, old in zip(after, before, strict=True)), "UIDs may be given out again"
+    refused = restored.run("webhook", "list")
+    assert (refused.code, "secret.key is missing" in refused.err) == (4, True)
+    shutil.copy(cli.data_dir / "secret.key", restored.data_dir)
+    assert len(restored.json("webhook", "list")["webhooks"]) == 1
+    assert restored.json("verify")["ok"] is True
 
 
 def test_what_an_import_refuses_is_listed_and_the_rest_goes_in(cli: Cli, tmp_path: Path) -> None:

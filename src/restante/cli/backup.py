@@ -89,7 +89,7 @@ def restore(call: Call, source: Path) -> None:
         output.as_json(report)
         return
     print(f"restored {report['data_dir']} as of {report['created_at']}")
-    if not report["secret"]:
+    if not report["secret"] and not call.load().secret_key:
         print(f"secret.key was not in the backup: put yours into {report['data_dir']} before you start the server,")
         print("or stored secrets (signing keys) cannot be read")
 
@@ -104,26 +104,27 @@ def _restore(call: Call, source: Path) -> dict[str, Any]:
     progress = output.Progress("restoring", quiet=call.json)
     manifest = service.restore(source, config.data_dir, progress.show, config.storage.database_url)
     progress.end()
-    had_secret = (config.data_dir / vault.FILE).exists()
     asyncio.run(_settle(config))
-    if not had_secret and not config.secret_key:
-        (config.data_dir / vault.FILE).unlink(missing_ok=True)  # made on opening; the right one is still to come
     return {
         "data_dir": str(config.data_dir),
         "created_at": manifest["created_at"],
         "blobs": manifest["blobs"],
         "size_bytes": manifest["database"]["size_bytes"] + manifest["blob_bytes"],
-        "secret": had_secret,
+        "secret": (config.data_dir / vault.FILE).exists(),
     }
 
 
 async def _settle(config: Any) -> None:
-    """Open the store once: new UIDVALIDITY for every folder, and the search index made from the messages."""
-    from restante.clock import to_micros
-    from restante.core import accounts, verification
-    from restante.server.assemble import open_runtime
+    """Open the store once: new UIDVALIDITY for every folder, and the search index made from the messages.
 
-    async with open_runtime(config) as rt:
-        value = to_micros(rt.clock.now()) // 1_000_000
-        for account in await rt.db.read(accounts.list_accounts):
-            await rt.db.write(verification.renew_uid_validity, account.id, value)
+    Without the instance secret, which may still have to be put there.
+    """
+    from restante.clock import SystemClock, to_micros
+    from restante.core import accounts, verification
+    from restante.server.assemble import open_database
+    from restante.storage.signals import Signals
+
+    async with open_database(config, Signals()) as db:
+        value = to_micros(SystemClock().now()) // 1_000_000
+        for account in await db.read(accounts.list_accounts):
+            await db.write(verification.renew_uid_validity, account.id, value)

@@ -133,29 +133,35 @@ def make_runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoo
 
 
 @contextlib.asynccontextmanager
-async def open_runtime(config: Config, *, gives_up_keys: bool = False) -> AsyncIterator[Runtime]:
-    """A runtime for one command, with its writer in this process. Raises Conflict when a server uses the directory.
+async def open_database(config: Config, signals: Signals) -> AsyncIterator[Database]:
+    """The database for one command, with its writer in this process. Raises Conflict when a server uses the directory.
 
-    ``gives_up_keys``: the instance secret is lost, and with it what it sealed; else that is a Conflict too.
     What the command changed is in the search index when this returns.
     """
     make_data_dir(config.data_dir)
-    signals = Signals()
-    url = config.storage.database_url
-    db = InProcessDatabase(config.data_dir, signals, url)
+    place = Place(config.data_dir, config.storage.database_url)
+    db = InProcessDatabase(place.data_dir, signals, place.url)
     try:
-        secrets = await _open_vault(config, db, gives_up_keys=gives_up_keys)
-    except BaseException:
-        await db.close()
-        raise
-    place = Place(config.data_dir, url)
-    engine.prepare_index(place)
-    with ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work") as pool:
+        engine.prepare_index(place)
         try:
-            yield make_runtime(config, db, signals, pool, secrets)
+            yield db
         finally:
-            await asyncio.get_running_loop().run_in_executor(pool, engine.catch_up_index, place)
-            await db.close()
+            await asyncio.to_thread(engine.catch_up_index, place)
+    finally:
+        await db.close()
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(config: Config, *, gives_up_keys: bool = False) -> AsyncIterator[Runtime]:
+    """A runtime for one command, around ``open_database``.
+
+    ``gives_up_keys``: the instance secret is lost, and with it what it sealed; else that is a Conflict too.
+    """
+    signals = Signals()
+    async with open_database(config, signals) as db:
+        secrets = await _open_vault(config, db, gives_up_keys=gives_up_keys)
+        with ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work") as pool:
+            yield make_runtime(config, db, signals, pool, secrets)
 
 
 async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
