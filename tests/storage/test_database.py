@@ -180,11 +180,10 @@ async def test_the_writer_finishes_and_ends_when_its_front_is_gone(tmp_path: Pat
     assert spawned.process.wait(5) == 0
 
 
-async def test_a_second_writer_is_kept_out(tmp_path: Path, signals: Signals, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "LOCK_SECONDS", 0.1)
+async def test_a_second_writer_is_kept_out(tmp_path: Path, signals: Signals) -> None:
     first = await writer.connect(signals, writer.spawn(tmp_path))
     with pytest.raises(Conflict) as caught:
-        InProcessDatabase(tmp_path, signals)
+        InProcessDatabase(tmp_path, signals, lock_seconds=0)
     assert caught.value.code == "data_dir_in_use"
     await first.close()
     await InProcessDatabase(tmp_path, signals).close()

@@ -33,7 +33,7 @@ from restante.storage.engine import Place
 from restante.storage.notes import Notes
 from restante.storage.room import Room
 from restante.storage.signals import Signals
-from restante.storage.writer import InProcessDatabase, ProcessDatabase
+from restante.storage.writer import LOCK_SECONDS, InProcessDatabase, ProcessDatabase
 from restante.vault import Vault
 
 POOL_THREADS = 4
@@ -133,14 +133,17 @@ def make_runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoo
 
 
 @contextlib.asynccontextmanager
-async def open_database(config: Config, signals: Signals) -> AsyncIterator[Database]:
-    """The database for one command, with its writer in this process. Raises Conflict when a server uses the directory.
+async def open_database(
+    config: Config, signals: Signals, *, lock_seconds: float = LOCK_SECONDS
+) -> AsyncIterator[Database]:
+    """The database for one command, with its writer in this process.
 
+    Raises Conflict ``data_dir_in_use`` when another process uses the directory after ``lock_seconds`` still.
     What the command changed is in the search index when this returns.
     """
     make_data_dir(config.data_dir)
     place = Place(config.data_dir, config.storage.database_url)
-    db = InProcessDatabase(place.data_dir, signals, place.url)
+    db = InProcessDatabase(place.data_dir, signals, place.url, lock_seconds=lock_seconds)
     try:
         engine.prepare_index(place)
         try:
@@ -152,13 +155,15 @@ async def open_database(config: Config, signals: Signals) -> AsyncIterator[Datab
 
 
 @contextlib.asynccontextmanager
-async def open_runtime(config: Config, *, gives_up_keys: bool = False) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    config: Config, *, gives_up_keys: bool = False, lock_seconds: float = LOCK_SECONDS
+) -> AsyncIterator[Runtime]:
     """A runtime for one command, around ``open_database``.
 
     ``gives_up_keys``: the instance secret is lost, and with it what it sealed; else that is a Conflict too.
     """
     signals = Signals()
-    async with open_database(config, signals) as db:
+    async with open_database(config, signals, lock_seconds=lock_seconds) as db:
         secrets = await _open_vault(config, db, gives_up_keys=gives_up_keys)
         with ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work") as pool:
             yield make_runtime(config, db, signals, pool, secrets)

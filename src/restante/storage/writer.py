@@ -48,9 +48,9 @@ _log = logging.getLogger(__name__)
 class DirectoryLock:
     """Holds the data directory for one writer, as long as its process lives."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, wait_seconds: float = LOCK_SECONDS) -> None:
         self._file = (data_dir / "lock").open("a+")
-        until = time.monotonic() + LOCK_SECONDS
+        until = time.monotonic() + wait_seconds
         while True:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,9 +179,9 @@ def main(argv: list[str]) -> int:
 class InProcessDatabase:
     """Writer and readers in this process: for tests and for one-shot commands."""
 
-    def __init__(self, data_dir: Path, signals: Signals, url: str = "") -> None:
+    def __init__(self, data_dir: Path, signals: Signals, url: str = "", *, lock_seconds: float = LOCK_SECONDS) -> None:
         place = Place(data_dir, url)
-        self._lock = None if url else DirectoryLock(data_dir)  # PostgreSQL takes any number of writers
+        self._lock = None if url else DirectoryLock(data_dir, lock_seconds)  # PostgreSQL takes any number of writers
         try:
             self._commits = engine.open_commits(place)
         except BaseException:
