@@ -121,6 +121,23 @@ async def test_a_revoked_token_ends(rt: Runtime, app: Front, owner: Native, red:
     assert_problem(await owner.get("/events"), 401, "token_expired")
 
 
+async def test_the_last_use_is_noted_once_a_minute(rt: Runtime, owner: Native, red: Tenant, clock: ManualClock) -> None:
+    async def noted() -> object:
+        held = await rt.db.read(tokens.list_tokens, red.account.id)
+        return next(token.last_used_at for token in held if token.dialect == "native")
+
+    assert await noted() is None
+    await owner.get("/events")
+    first = clock.now()
+    assert await noted() == first
+    clock.advance(timedelta(seconds=59))
+    await owner.get("/events")
+    assert await noted() == first
+    clock.advance(timedelta(seconds=1))
+    await owner.get("/events")
+    assert await noted() == clock.now()
+
+
 async def test_a_token_is_held_to_its_scopes(rt: Runtime, app: Front, red: Tenant) -> None:
     now = rt.clock.now()
     _, plain = await rt.db.write(tokens.create, red.account.id, "native", "user", "", now, scopes=["messages:read"])

@@ -11,6 +11,7 @@ from restante.http.calls import Call
 from restante.http.ownership import NATIVE
 from restante.http.problems import Problem, Refused
 from restante.http.ratelimit import Verdict, Window
+from restante.services import authentication
 
 _CHALLENGE = ((b"www-authenticate", b'Bearer realm="restante"'),)
 
@@ -24,11 +25,12 @@ async def require(call: Call, scope: str) -> Principal:
     if scheme.lower() != "bearer" or not plain.strip():
         raise Refused(Problem(401, "no_token", "Send your token as Authorization: Bearer.", headers=_CHALLENGE))
     try:
-        principal, _ = await call.rt.db.read(access.authenticate_token, NATIVE, plain.strip(), call.rt.clock.now())
+        principal, token = await call.rt.db.read(access.authenticate_token, NATIVE, plain.strip(), call.rt.clock.now())
     except Unauthenticated as error:
         _count_failure(call)
         raise Refused(Problem(401, error.code, error.message, headers=_CHALLENGE)) from None
     _count(call, principal)
+    await authentication.note_use(call.rt, token)
     access.require_scope(principal, scope)
     return principal
 
