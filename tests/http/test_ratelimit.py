@@ -74,12 +74,6 @@ def test_a_clock_set_back_does_not_lock_anybody_out() -> None:
     assert limiter.take("t", window).is_allowed
 
 
-def test_peek_counts_nothing() -> None:
-    limiter = RateLimiter(ManualClock())
-    window = (Window(1, 60),)
-    assert [limiter.peek("t", window).remaining for _ in range(3)] == [1, 1, 1]
-
-
 def test_policy() -> None:
     assert policy(MINUTE_AND_HOUR) == "100;w=60, 1000;w=3600"
 

@@ -53,15 +53,10 @@ class RateLimiter:
         """Count a call of ``key`` if every window has room; a refused one is not counted."""
         now = self._clock.now().timestamp()
         calls = self._of(key, windows, now)
-        verdict = _judge(calls, windows, now, taken=True)
+        verdict = _judge(calls, windows, now)
         if verdict.is_allowed:
             calls.append(now)
         return verdict
-
-    def peek(self, key: str, windows: tuple[Window, ...]) -> Verdict:
-        """As ``take`` without counting."""
-        now = self._clock.now().timestamp()
-        return _judge(self._of(key, windows, now), windows, now, taken=False)
 
     def _of(self, key: str, windows: tuple[Window, ...], now: float) -> "array[float]":
         calls = self._calls.get(key)
@@ -79,7 +74,7 @@ class RateLimiter:
         return calls
 
 
-def _judge(calls: "array[float]", windows: tuple[Window, ...], now: float, *, taken: bool) -> Verdict:
+def _judge(calls: "array[float]", windows: tuple[Window, ...], now: float) -> Verdict:
     tightest: Verdict | None = None
     for window in windows:
         first = bisect_right(calls, now - window.seconds)
@@ -87,8 +82,7 @@ def _judge(calls: "array[float]", windows: tuple[Window, ...], now: float, *, ta
         oldest = calls[first] if first < len(calls) else now
         frees = calls[-window.limit] if left <= 0 < window.limit <= len(calls) else oldest
         wait = max(1, int(frees + window.seconds - now + 0.999))
-        allowed = left > 0
-        remaining = max(0, left - 1 if taken else left)
+        allowed, remaining = left > 0, max(0, left - 1)
         verdict = Verdict(allowed, window.limit, remaining, int(frees + window.seconds + 0.999), 0 if allowed else wait)
         if tightest is None or _order(verdict) < _order(tightest):
             tightest = verdict
