@@ -201,22 +201,47 @@ def test_marks_of_typography_are_cut_away_like_other_punctuation() -> None:
     assert words.terms(f"{text} 中").vocabulary == words.terms(text).vocabulary
 
 
-@given(st.text(st.sampled_from("aé中ä _-@.Ж«'\u0301हि\u3000%×x0") | st.characters(codec="utf-8"), max_size=200))
-def test_the_short_way_to_cut_gives_the_terms(text: str) -> None:
-    folded = words.fold(text)
-    runs = words.cut(folded.encode())
-    found = words.terms(f"{folded} 中")  # with which the long way is taken
-    if words.are_words(runs):
-        entries, others = words.addresses(folded.encode())
-        assert {run.decode() for run in [*runs, *entries]} == found.vocabulary
-        assert {mark.decode() for mark in others} == found.others - {"中"}
+TEXTS = st.text(st.sampled_from("aé中ä _-@.Ж«'\u0301हि\u3000%×x0") | st.characters(codec="utf-8"), max_size=200)
+
+
+@given(TEXTS)
+def test_words_as_they_stand_are_cut_as_all_others_are(text: str) -> None:
+    folded = words.fold(text).encode()
+    found = words.cut(folded)
+    runs = words._spaced(folded).split()
+    others: set[str] = set()
+    parts = words._bounded(words._split_scripts([run.decode() for run in runs], others), others)
+    entries, marks = words.addresses(folded)
+    assert set(found.runs) == {part.encode() for part in parts}
+    assert found.text.split() == found.runs
+    assert found.others == {*entries, *marks, *(other.encode() for other in others)}
+    assert found.unknown == {*found.runs, *entries}
+
+
+@given(TEXTS, TEXTS)
+def test_what_is_known_changes_no_terms(text: str, before: str) -> None:
+    folded = words.fold(text).encode()
+    known = words.cut(words.fold(before).encode()).unknown
+    found, anew = words.cut(folded, known), words.cut(folded)
+    assert sorted(found.runs) == sorted(anew.runs)
+    assert found.others == anew.others
+    assert found.unknown == anew.unknown - known
+
+
+def test_a_text_with_more_words_than_are_indexed() -> None:
+    text = " ".join(f"w{number} 中{number}" for number in range(words.VOCABULARY_MAX)).encode()
+    known = {f"w{number}".encode() for number in range(0, words.VOCABULARY_MAX, 2)}
+    found = words.cut(text, known)
+    assert len(found.runs) == words.VOCABULARY_MAX
+    assert found.unknown == set(found.runs) - known
+    assert "中".encode() in found.others
 
 
 def test_what_is_no_word_as_it_stands() -> None:
-    assert words.are_words([b"word", "größe".encode(), "привет".encode(), b"a" * LONG_WORD])
-    for run in ("中", "हिन्दी", "a" * (LONG_WORD + 1), "ж" * (LONG_WORD + 1)):
-        assert not words.are_words([b"word", run.encode()])
-    assert words.are_words([("ж" * LONG_WORD).encode()])
+    runs = [b"word", "größe".encode(), "привет".encode(), b"a" * LONG_WORD, ("ж" * LONG_WORD).encode()]
+    odd = [run.encode() for run in ("中", "हिन्दी", "a" * (LONG_WORD + 1), "ж" * (LONG_WORD + 1))]
+    assert words._odd(runs) == set()
+    assert words._odd([*runs, *odd]) == set(odd)
 
 
 def test_entries_of_the_vocabulary_are_runs_of_their_own() -> None:
@@ -224,5 +249,5 @@ def test_entries_of_the_vocabulary_are_runs_of_their_own() -> None:
     for text in ("हिन्दी abc中def ñandú", "«x» don’t @ann.lee+x@example.com", "a" * 50 + " 한국어 é" * 3):
         for entry in words.terms(words.fold(text)).vocabulary:
             if "@" not in entry:
-                assert words.cut(entry.encode()) == [entry.encode()]
+                assert words.cut(entry.encode()).runs == [entry.encode()]
                 assert words.terms(entry).vocabulary == {entry}

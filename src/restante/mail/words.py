@@ -24,7 +24,10 @@ import enum
 import re
 import unicodedata
 from collections.abc import Collection, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import filterfalse
+from typing import NamedTuple
 
 from restante.errors import Invalid
 
@@ -64,6 +67,7 @@ _HAS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 _TYPOGRAPHY = re.compile(
     "[\u00a1-\u00a9\u00ab-\u00b1\u00b6\u00b7\u00bb\u00bf\u00d7\u00f7\u2010-\u2023\u2039\u203a\u20ac]"
 )
+_TYPOGRAPHY_FIRST = (b"\xc2", b"\xc3", b"\xe2")  # the first bytes of them in UTF-8
 _STRANGE = bytes([i for i in range(0xC0, 0x100) if i not in (*range(0xC3, 0xCA), 0xD0, 0xD1)])
 _ASCII = bytes(range(0x80))
 _ADDRESS_RUNS = re.compile(rf"(?:(?![{_UNSPACED}])[\w{_MARKS}@.+\-])+")
@@ -141,34 +145,54 @@ def words(folded: str) -> set[str]:
 
 def terms(folded: str) -> Terms:
     """The index terms of a folded text by kind; the first ``VOCABULARY_MAX`` words of it count."""
-    data = folded.encode("utf-8", "replace")
-    found, marks = addresses(data)
-    others = {mark.decode() for mark in marks}
-    runs = cut(data)
-    vocabulary = [run.decode() for run in runs]
-    if len(runs) > VOCABULARY_MAX or not are_words(runs):
-        vocabulary = _bounded(_split_scripts(dict.fromkeys(vocabulary), others), others)
-    return Terms({*vocabulary, *[entry.decode() for entry in found]}, others)
+    found = cut(folded.encode("utf-8", "replace"))
+    others = {*found.runs, *found.others} - found.unknown
+    return Terms({entry.decode() for entry in found.unknown}, {term.decode() for term in others})
 
 
-def cut(folded: bytes) -> list[bytes]:
-    """The runs of a folded text in UTF-8 between white space, ASCII punctuation and marks of typography, in order.
+class Cut(NamedTuple):
+    """The index terms of a folded text, in UTF-8."""
 
-    Where ``are_words`` holds for all of them and they are at most ``VOCABULARY_MAX``, they and the ``addresses`` are
-    the text's terms: the short way to what ``terms`` says.
-    """
-    for mark in set(_TYPOGRAPHY.findall(folded.translate(None, _ASCII).decode())):
-        folded = folded.replace(mark.encode(), b" ")
+    text: bytes  # the words as they follow each other, with white space between them
+    runs: list[bytes]  # the same one by one; some may repeat
+    others: set[bytes]  # its further terms
+    unknown: set[bytes]  # the entries for the vocabulary among them that were not known
+
+
+def cut(folded: bytes, known: AbstractSet[bytes] = frozenset()) -> Cut:
+    """The index terms of a folded text in UTF-8; what is ``known`` to be in the vocabulary is not looked at again."""
+    text = _spaced(folded)
+    runs = text.split()
+    unknown = set(filterfalse(known.__contains__, runs))
+    entries, others = addresses(folded)
+    odd = _odd(unknown)
+    if odd or len(runs) > VOCABULARY_MAX:
+        chosen = dict.fromkeys(runs if len(runs) > VOCABULARY_MAX else filter(odd.__contains__, runs))
+        grams: set[str] = set()
+        parts = _bounded(_split_scripts(map(bytes.decode, chosen), grams), grams)
+        runs = [*filterfalse(chosen.__contains__, runs), *map(str.encode, parts)]
+        text = b" ".join(runs)
+        unknown = set(filterfalse(known.__contains__, runs))
+        others.update(map(str.encode, grams))
+    unknown.update(filterfalse(known.__contains__, entries))
+    return Cut(text, runs, entries | others, unknown)
+
+
+def _spaced(folded: bytes) -> bytes:
+    """A folded text in UTF-8 with spaces for ASCII punctuation and marks of typography."""
+    if any(first in folded for first in _TYPOGRAPHY_FIRST):
+        for mark in set(_TYPOGRAPHY.findall(folded.translate(None, _ASCII).decode())):
+            folded = folded.replace(mark.encode(), b" ")
     # Cutting at ASCII punctuation by a byte table and a split is three times as fast as one regular expression.
-    return folded.translate(_ASCII_PUNCTUATION).split()
+    return folded.translate(_ASCII_PUNCTUATION)
 
 
-def are_words(runs: Collection[bytes]) -> bool:
-    """Whether each of ``runs`` is a vocabulary entry as it stands: not too long, of a script with spaces."""
+def _odd(runs: Collection[bytes]) -> set[bytes]:
+    """Those of ``runs`` that are perhaps no words as they stand: too long, or of a script without spaces."""
     letters = b"".join(runs)
-    if len(letters) != len(letters.translate(None, _STRANGE)):
-        return False
-    return all(len(run) <= LONG_WORD or len(run.decode()) <= LONG_WORD for run in runs)
+    if len(letters) == len(letters.translate(None, _STRANGE)) and max(map(len, runs), default=0) <= LONG_WORD:
+        return set()
+    return {run for run in runs if len(run.decode()) > LONG_WORD or len(run) != len(run.translate(None, _STRANGE))}
 
 
 def _bounded(runs: dict[str, None], others: set[str]) -> list[str]:
@@ -359,12 +383,12 @@ def _long_terms(part: str) -> tuple[str, ...]:
 
 __all__ = [
     "Condition",
+    "Cut",
     "Piece",
     "Query",
     "Terms",
     "Where",
     "addresses",
-    "are_words",
     "cut",
     "fold",
     "fold_letters",

@@ -8,15 +8,15 @@ from restante.schema.fulltext.plan import unfold
 
 def folded_text(
     unzip: zstandard.ZstdDecompressor, structure: bytes, raw: bytes | None, folded: bytes | None, size_bytes: int
-) -> str:
-    """The folded text; damaged bytes give an empty one (``verify`` reports them).
+) -> bytes:
+    """The folded text in UTF-8; damaged bytes give an empty one (``verify`` reports them).
 
     Without ``raw`` (the bytes are in the blob store) it is ``folded``, which reception left there.
     """
     if raw is None:
-        return unfold(unzip, folded or b"")
+        return unfold(unzip, folded or b"").encode()
     try:
         text = message.searchable(message.load(structure), unzip.decompress(raw, max_output_size=size_bytes))
     except Exception:  # noqa: BLE001 - no stored message may stop the index
         text = ""
-    return words.fold_letters(text)
+    return words.fold_letters(text).encode()

@@ -14,7 +14,6 @@ index and sweeps words that no message has any more. It imports no SQLAlchemy: i
 import argparse
 import contextlib
 import ctypes
-import itertools
 import json
 import os
 import select
@@ -28,8 +27,9 @@ from typing import Any
 import apsw
 import zstandard
 
-from restante.mail import message, words
+from restante.mail import words
 from restante.schema.fulltext import sqlite as fulltext
+from restante.storage.index_text import folded_text
 
 MAIN = "restante.db"
 INDEX = "index.db"
@@ -273,16 +273,10 @@ class Indexer:
         return len(found)
 
     def _source(
-        self, account: int, folder: int, structure: bytes, raw: bytes | None, folded: bytes, size: int
+        self, account: int, folder: int, structure: bytes, raw: bytes | None, folded: bytes | None, size: int
     ) -> Source:
-        """What goes into the index of one message; damaged bytes give an empty text (``verify`` reports them)."""
-        if raw is None:
-            return account, folder, fulltext.unfold(self._unzip, folded).encode()
-        try:
-            text = message.searchable(message.load(structure), self._unzip.decompress(raw, max_output_size=size))
-        except Exception:  # noqa: BLE001 - no stored message may stop the index
-            text = ""
-        return account, folder, words.fold_letters(text).encode()
+        """What goes into the index of one message."""
+        return account, folder, folded_text(self._unzip, structure, raw, folded, size)
 
     @contextlib.contextmanager
     def _batch(self) -> Iterator[None]:
@@ -306,18 +300,17 @@ class Indexer:
             document = fulltext.document_id(folder_id, message_id)
             texts.append((message_id, document, self._zip.compress(folded)))
             known = self._known.setdefault(account_id, set())
-            terms, unknown = _terms(folded, known)
-            known |= unknown
-            fresh.setdefault(account_id, set()).update(unknown)
-            documents.append((document, b" ".join([fulltext.account_term(account_id).encode(), *terms])))
+            cut = words.cut(folded, known)
+            known |= cut.unknown
+            fresh.setdefault(account_id, set()).update(cut.unknown)
+            documents.append((document, b" ".join([fulltext.account_term(account_id).encode(), cut.text, *cut.others])))
         for account_id, unknown in fresh.items():
             self._learn(account_id, unknown)
         documents.sort()  # FTS5 begins a new segment at each step back
-        kept = {document for document, _ in documents}
         sql = "SELECT document FROM texts WHERE id IN (SELECT value FROM json_each(?))"
         before: Iterable[Any] = self._index.execute(sql, (json.dumps(list(found)),))
-        self._index.executemany("DELETE FROM fts WHERE rowid = ?", [row for row in list(before) if row[0] not in kept])
-        self._index.executemany("INSERT OR REPLACE INTO fts(rowid, terms) VALUES (?, ?)", documents)
+        self._index.executemany("DELETE FROM fts WHERE rowid = ?", list(before))
+        self._index.executemany("INSERT INTO fts(rowid, terms) VALUES (?, ?)", documents)
         self._index.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", texts)
         gone = [(message_id,) for message_id, source in found.items() if source is None]
         if gone:
@@ -426,18 +419,6 @@ class Indexer:
     def checkpoint_main(self) -> None:
         """Move what readers allow of the main file's WAL into it, so that the writer never has to."""
         self._main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-
-
-def _terms(folded: bytes, known: set[bytes]) -> tuple[list[bytes], set[bytes]]:
-    """The index terms of a folded text (some may repeat), and its entries for the vocabulary beside the ``known``."""
-    runs = words.cut(folded)
-    unknown = set(itertools.filterfalse(known.__contains__, runs))
-    if len(runs) > words.VOCABULARY_MAX or not words.are_words(unknown):
-        found = words.terms(folded.decode())
-        entries = {entry.encode() for entry in found.vocabulary}
-        return [*entries, *[term.encode() for term in found.others]], entries - known
-    entries, others = words.addresses(folded)
-    return [*runs, *entries, *others], unknown.union(entries) - known
 
 
 class Process:

@@ -44,7 +44,7 @@ def account_term(account_id: int) -> str:
 def gram_terms(account_id: int, term: str) -> str:
     """The document of a vocabulary entry in ``grams``: its trigrams, its last two characters and its last one."""
     mark = f"{account_id}#"
-    return " ".join({mark + term[i : i + 3] for i in range(len(term))})
+    return mark + f" {mark}".join([term[i : i + 3] for i in range(len(term))])
 
 
 def _grams_match(account_id: int, text: str) -> str:

@@ -125,7 +125,7 @@ class Source(NamedTuple):
     message_id: int
     mailbox_id: int
     folder_id: int
-    folded: str
+    folded: bytes  # in UTF-8
 
 
 class Document(NamedTuple):
@@ -174,7 +174,7 @@ class Indexer:
         self._conn = connect(url)
         self._unzip = zstandard.ZstdDecompressor()
         self._zip = zstandard.ZstdCompressor(level=1)
-        self._known: dict[int, tuple[int, set[str]]] = {}  # account: epoch, words
+        self._known: dict[int, tuple[int, set[bytes]]] = {}  # account: epoch, words
         self._after = -1  # the last account that was served
         self._has_pending = True  # whether the GIN indexes have entries that are not in their place yet
 
@@ -266,15 +266,15 @@ class Indexer:
         kept = {(account, message): folded for account, message, folded in self._rows(_KEPT, _columns(keys))}
         moved: list[tuple[int, int, int]] = []
         documents: list[Document] = []
-        fresh: dict[int, set[str]] = {}
+        fresh: dict[int, set[bytes]] = {}
         for source in sources:
-            zipped = self._zip.compress(source.folded.encode("utf-8", "surrogatepass"))
+            zipped = self._zip.compress(source.folded)
             if kept.get((source.account_id, source.message_id)) == zipped:
                 moved.append((source.folder_id, source.account_id, source.message_id))
                 continue
-            found = words.terms(source.folded)
-            fresh.setdefault(source.account_id, set()).update(found.vocabulary)
-            documents.append(_document(source, found.vocabulary | found.others, zipped))
+            cut = words.cut(source.folded, self._known_of(source.account_id, epochs[source.account_id]))
+            fresh.setdefault(source.account_id, set()).update(cut.unknown)
+            documents.append(_document(source, {*cut.runs, *cut.others}, zipped))
         for account, terms in fresh.items():
             self._learn(account, terms, epochs[account])
         if documents:
@@ -286,21 +286,26 @@ class Indexer:
             self._conn.cursor().executemany(move, moved)
         self._take_out(sorted(keys - {(source.account_id, source.message_id) for source in sources}))
 
-    def _learn(self, account_id: int, terms: set[str], epoch: int) -> None:
-        """Enter words into the vocabulary of their account."""
-        before, known = self._known.get(account_id, (epoch, set()))
+    def _known_of(self, account_id: int, epoch: int) -> set[bytes]:
+        """The words of an account that are known to be in its vocabulary, unless some were forgotten since."""
+        before, known = self._known.get(account_id, (None, set()))
         if before != epoch:
             known = set()
-        unknown = sorted(terms - known)
+            self._known[account_id] = epoch, known
+        return known
+
+    def _learn(self, account_id: int, terms: set[bytes], epoch: int) -> None:
+        """Enter words that were not in ``_known`` into the vocabulary of their account."""
+        unknown = sorted(map(bytes.decode, terms))
         if not unknown:
             return
         if sum(len(words_) for _, words_ in self._known.values()) > KNOWN_TERMS:
-            self._known, known = {}, set()
+            self._known = {}
         new = [row[0] for row in self._rows(_UNKNOWN, (" ".join(unknown), account_id))]
         if new:
-            grams = [postgres.vector(account_id, postgres.gram_terms(term)) for term in new]
+            grams = [postgres.vector(account_id, {gram.encode() for gram in postgres.gram_terms(term)}) for term in new]
             self._conn.execute(_LEARN, (account_id, Texts(new), Vectors(grams)))
-        self._known[account_id] = epoch, known | terms
+        self._known_of(account_id, epoch).update(terms)
 
     def _take_out(self, gone: Sequence[Key]) -> None:
         if not gone:
@@ -367,13 +372,13 @@ class Indexer:
         return [terms[row[0]] for row in self._rows(UNUSED, (list(range(len(terms))), quoted, account_id))]
 
 
-def _document(source: Source, terms: set[str], zipped: bytes) -> Document:
+def _document(source: Source, terms: set[bytes], zipped: bytes) -> Document:
     account_id = source.account_id
-    mailbox = postgres.mailbox_term(source.mailbox_id)
-    vector = postgres.vector(account_id, [mailbox, *terms])
+    mailbox = postgres.mailbox_term(source.mailbox_id).encode()
+    vector = postgres.vector(account_id, {mailbox, *terms})
     is_cut = len(vector) > TERMS_BYTES
     if is_cut:
-        vector = postgres.vector(account_id, [mailbox])
+        vector = postgres.vector(account_id, {mailbox})
     return Document(account_id, source.message_id, source.mailbox_id, source.folder_id, int(is_cut), vector, zipped)
 
 
