@@ -74,6 +74,14 @@ def test_commands_go_through_the_server(cli: Cli, tmp_path: Path, monkeypatch: p
     assert restored.json("message", "list", "alice@example.test", "--search", "body")["total"] == 60
 
 
+def test_a_directory_that_others_may_enter_keeps_its_mail_to_its_owner(cli: Cli) -> None:
+    cli.data_dir.mkdir(mode=0o755)
+    with serving(cli.data_dir, "--json"):
+        cli.json("mailbox", "list")
+        open_to_others = [path.name for path in cli.data_dir.rglob("*") if path.stat().st_mode & 0o077]
+    assert open_to_others == []
+
+
 def test_a_port_in_use_is_one_line(cli: Cli) -> None:
     import socket
 

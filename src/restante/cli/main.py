@@ -1,5 +1,6 @@
 """``restante``: the table of commands. Each one's module is read only when it is called, so ``--help`` is quick."""
 
+import os
 from importlib import import_module
 
 import click
@@ -64,5 +65,6 @@ def restante() -> None:
 
 
 def main() -> None:
-    """The entry point of the ``restante`` script."""
+    """The entry point of the ``restante`` script. What it writes is its user's alone, whatever the directory's mode."""
+    os.umask(0o077)
     restante(prog_name="restante")
