@@ -42,6 +42,7 @@ def test_from_add_to_remove(cli: Cli) -> None:
         (("remove", "x"), 3),
         (("runs", "00000000-0000-0000-0000-000000000000"), 3),
         (("test", "x", "--since", SINCE), 3),
+        (("test", "x", "--since", "2026-01-01"), 3),
         (("test", "x", "--since", "yesterday"), 2),
     ],
 )

@@ -149,6 +149,9 @@ def test_a_folder_of_files(tmp_path: Path) -> None:
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         importing.plan(tmp_path / "nothing")
+    (tmp_path / "notes.txt").write_bytes(b"no mail")
+    with pytest.raises(NotFound, match=r"no \.eml and no \.mbox file"):
+        importing.plan(tmp_path)
 
 
 def _row(folder: str, uid: int = 1) -> dict[str, object]:

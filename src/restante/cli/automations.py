@@ -129,7 +129,9 @@ def runs(call: Call, number: str, status: str | None, after: int, limit: int, ac
     epilog=example("restante automation test 01a1fede-49a0-752b-87cc-449d5fce9a10 --since 2026-11-01T00:00:00Z")
 )
 @click.argument("number", metavar="ID")
-@click.option("--since", required=True, metavar="TIME", help="Look at what came in since then (ISO 8601, with zone).")
+@click.option(
+    "--since", required=True, metavar="TIME", help="Look at what came in since then (ISO 8601; UTC without a zone)."
+)
 @click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="Show at most so many.")
 @_OF
 @common

@@ -62,13 +62,16 @@ class Found:
 
 
 def plan(path: Path) -> list[Source]:
-    """The files that ``path`` names: itself, or what is in that folder. Raises NotFound."""
+    """The files that ``path`` names: itself, or the mail in that folder. Raises NotFound, also where there is none."""
     if path.is_dir():
         if (path / MANIFEST).is_file():
             return list(_exported(path))
         if (path / "cur").is_dir() and (path / "new").is_dir():
             return list(_maildir(path))
-        return list(_folder(path))
+        found = list(_folder(path))
+        if not found:
+            raise NotFound(f"there is no .eml and no .mbox file in {path}", code="nothing_to_import")
+        return found
     if not path.is_file():
         raise NotFound(f"there is no file {path}", code="file_not_found")
     return [Source(path, _kind(path), path.stat().st_size)]

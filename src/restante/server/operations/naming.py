@@ -1,7 +1,7 @@
 """What commands name, found for the operator; and how answers write times."""
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 
 from restante.core import accounts, domains, mailboxes
 from restante.core import submission as submissions
@@ -21,16 +21,14 @@ def moment(value: datetime | None) -> str | None:
 
 
 def read_moment(text: str | None) -> datetime | None:
-    """A time with its zone as ISO 8601 has it. Raises Invalid."""
+    """A date or a time as ISO 8601 has it, without a zone in UTC. Raises Invalid."""
     if text is None:
         return None
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
-        raise Invalid(f"{text!r} is not a time with its zone")
-    return found
+        raise Invalid(f"{text!r} is no date or time such as 2026-11-21T12:00:00Z") from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
 
 
 def account(conn: ReadConn, name: str | None) -> Account:
