@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import zstandard
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, case, select
 
 from restante.core import messages
 from restante.core.messages import MessageRow, Page
@@ -31,8 +31,9 @@ READABLE_MAX = 64 * 1024  # characters of its text that are looked through
 KEPT_CHARS = 1 << 20  # of texts in each of the two generations that a connection keeps
 
 _c = tables.contents.c
+_FOLDED = case((_c.raw.is_(None), _c.folded))  # where the bytes are elsewhere
 _CONTENTS = PreparedByIds(
-    select(_c.id, _c.size_bytes, _c.structure, _c.raw, _c.folded).where(_c.account_id == bindparam("account")), _c.id
+    select(_c.id, _c.size_bytes, _c.structure, _c.raw, _FOLDED).where(_c.account_id == bindparam("account")), _c.id
 )
 
 

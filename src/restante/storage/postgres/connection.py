@@ -82,6 +82,14 @@ class SoughtText(StrDumperUnknown):
         return super().dump(obj.replace("\0", "\ufffe"))
 
 
+class _BinaryCursor(psycopg.Cursor[tuple[Any, ...]]):
+    """A cursor whose answers come in binary: numbers and bytes as they are, not as twice as many digits."""
+
+    def __init__(self, raw: Raw, *, row_factory: Any = None) -> None:
+        super().__init__(raw, row_factory=row_factory)
+        self.format = psycopg.pq.Format.BINARY
+
+
 def open_engine(
     url: str, settings: tuple[str, ...], *, only_reads: bool = False, kind: type[Raw] = psycopg.Connection
 ) -> Engine:
@@ -96,6 +104,8 @@ def open_engine(
         except psycopg.Error as error:
             raw.close()
             raise Unavailable(f"cannot use {name(url)}: {_one_line(error)}", code="storage_unavailable") from error
+        if only_reads:
+            raw.cursor_factory = _BinaryCursor
         return raw
 
     return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool, use_native_hstore=False)
