@@ -15,7 +15,7 @@ from typing import Protocol, Union
 
 import zstandard
 
-from restante.mail.words import FOLDED_MAX, LONG_ADDRESS, Condition, Piece, Query, Where
+from restante.mail.words import FOLDED_MAX, LONG_ADDRESS, Condition, Query, Where
 
 EXPANSION_MAX = 1_000  # vocabulary entries that stand for one condition
 SHORT_EXPANSION_MAX = 100  # of one with one or two characters: these are in most entries
@@ -79,8 +79,14 @@ def all_of(parts: Iterable[Expression | None]) -> Expression | None:
 class Index(Protocol):
     """One engine's index, seen from one scope: nothing outside that is ever returned. All ids come newest first."""
 
-    def met(self, expressions: Sequence[Expression]) -> list[bool]:
-        """Whether any message satisfies each of them."""
+    def look_up(
+        self, conditions: Sequence[tuple[Condition, int]], expressions: Sequence[Expression]
+    ) -> tuple[list[list[str]], list[bool]]:
+        """What is asked before messages are.
+
+        Of each condition the first vocabulary entries that satisfy it, so many of them, the shortest first, then by
+        code point; and of each expression whether any message satisfies it.
+        """
         ...
 
     def page(self, expression: Expression, limit: int) -> list[int]:
@@ -103,10 +109,6 @@ class Index(Protocol):
         """The folded texts of messages, as they are kept."""
         ...
 
-    def expand(self, condition: Condition, most: int) -> list[str]:
-        """The first ``most`` vocabulary entries that satisfy it, the shortest first, then by code point."""
-        ...
-
 
 class Plan:
     """One search."""
@@ -120,24 +122,21 @@ class Plan:
         if not all(piece.is_exact for piece in query.pieces):
             return self._find_by_text(query, limit, offset)
         conditions = [piece.conditions[0] for piece in query.pieces]
-        sure = [self._sure(condition) for condition in conditions]
+        long = [None if condition.is_long_sure else _long(condition) for condition in conditions]
+        asked = {place: expression for place, expression in enumerate(long) if expression is not None}
+        entries, met = self._look_up(conditions, list(asked.values()))
+        sure = [_sure(condition, terms) for condition, terms in zip(conditions, entries, strict=True)]
         certain = all_of(sure)
-        candidates = self._in_long_runs(conditions, sure) | set(self._index.unsure())
+        either = [any_of(both) for both in zip(sure, long, strict=True)]
+        candidates = set(self._index.unsure())
+        for (place, expression), is_met in zip(asked.items(), met, strict=True):
+            if is_met:  # a condition may be met by a run that is too long for the vocabulary
+                others = [other for i, other in enumerate(either) if i != place]
+                candidates.update(self._page(all_of([expression, *others]), LOOKED_AT_MAX + 1))
         if candidates:
             return self._merge(query, certain, candidates, limit, offset)
         ids, total = self._page_and_total(certain, limit, offset)
         return Found(total, ids, not self._is_capped)
-
-    def _in_long_runs(self, conditions: Sequence[Condition], sure: Sequence[Expression | None]) -> set[int]:
-        """Messages where a condition may be met by a run that is too long for the vocabulary."""
-        long = [None if condition.is_long_sure else _long(condition) for condition in conditions]
-        asked = {place: expression for place, expression in enumerate(long) if expression is not None}
-        found: set[int] = set()
-        for (place, expression), is_met in zip(asked.items(), self._index.met(list(asked.values())), strict=True):
-            if is_met:
-                others = [any_of(both) for i, both in enumerate(zip(sure, long, strict=True)) if i != place]
-                found.update(self._page(all_of([expression, *others]), LOOKED_AT_MAX + 1))
-        return found
 
     def _merge(self, query: Query, certain: Expression | None, candidates: set[int], limit: int, offset: int) -> Found:
         """Join the hits that the vocabulary proves with those ``candidates`` whose text proves them."""
@@ -149,7 +148,13 @@ class Plan:
         return Found(total + len(more), ids[offset : offset + limit], is_complete)
 
     def _find_by_text(self, query: Query, limit: int, offset: int) -> Found:
-        narrowed = [part for piece in query.pieces for part in self._candidates(piece)]
+        conditions = [condition for piece in query.pieces for condition in piece.conditions]
+        entries, _ = self._look_up(conditions, [])
+        narrowed = [  # by what is of use: every message with the piece satisfies it
+            any_of([*terms, _long(condition)])
+            for condition, terms in zip(conditions, entries, strict=True)
+            if len(terms) < _most(condition)
+        ]
         candidates = {*self._page(all_of(narrowed), LOOKED_AT_MAX + 1), *self._index.unsure()}
         hits, is_complete = self._compare(query, sorted(candidates, reverse=True))
         return Found(len(hits), hits[offset : offset + limit], is_complete)
@@ -169,30 +174,22 @@ class Plan:
                 return hits, False
         return hits, len(candidates) <= LOOKED_AT_MAX
 
-    def _sure(self, condition: Condition) -> Expression | None:
-        entries: list[Expression | None] = [*self._expand(condition)]
-        if condition.is_long_sure:
-            entries.append(_long(condition))
-        return any_of(entries)
-
-    def _candidates(self, piece: Piece) -> list[Expression | None]:
-        """What every message with the piece satisfies, as far as that is of use."""
-        parts: list[Expression | None] = []
-        for condition in piece.conditions:
-            entries = self._expand(condition)
-            if len(entries) < _most(condition):
-                parts.append(any_of([*entries, _long(condition)]))
-        return parts
-
-    def _expand(self, condition: Condition) -> list[str]:
-        """Vocabulary entries for a condition, at most ``_most`` of them."""
-        if condition.where is Where.EQUAL:
-            return [condition.text]
-        if len(condition.text) > LONGEST:
-            return []
-        entries = self._index.expand(condition, _most(condition))
-        self._is_capped = self._is_capped or len(entries) == _most(condition)
-        return entries
+    def _look_up(
+        self, conditions: Sequence[Condition], expressions: Sequence[Expression]
+    ) -> tuple[list[list[str]], list[bool]]:
+        """Vocabulary entries for each condition, at most ``_most`` of them; whether any message meets an expression."""
+        found = [[condition.text] if condition.where is Where.EQUAL else [] for condition in conditions]
+        asked = [
+            place
+            for place, condition in enumerate(conditions)
+            if condition.where is not Where.EQUAL and len(condition.text) <= LONGEST
+        ]
+        wanted = [(conditions[place], _most(conditions[place])) for place in asked]
+        entries, met = self._index.look_up(wanted, expressions)
+        for place, (_, most), terms in zip(asked, wanted, entries, strict=True):
+            found[place] = terms
+            self._is_capped = self._is_capped or len(terms) == most
+        return found, met
 
     def _page(self, expression: Expression | None, limit: int) -> list[int]:
         return [] if expression is None else self._index.page(expression, limit)
@@ -204,6 +201,11 @@ class Plan:
 def _most(condition: Condition) -> int:
     """How many vocabulary entries may stand for it."""
     return EXPANSION_MAX if len(condition.text) > 2 else min(SHORT_EXPANSION_MAX, EXPANSION_MAX)
+
+
+def _sure(condition: Condition, terms: Sequence[str]) -> Expression | None:
+    """What proves the condition."""
+    return any_of([*terms, _long(condition) if condition.is_long_sure else None])
 
 
 def _long(condition: Condition) -> Expression | None:

@@ -66,15 +66,35 @@ _TESTS = {
     Where.STARTS: "starts_with(term, %s)",
     Where.ENDS: "strpos(term || ' ', %s || ' ') > 0",
 }
+_BY_GRAMS = "SELECT size, term FROM search_terms WHERE account_id = %s AND grams @@ (SELECT %s::tsquery) AND {}"
 _IN_ORDER = (
     "SELECT term FROM (SELECT term FROM search_terms WHERE account_id = %s ORDER BY size, term LIMIT %s) AS first"
     " WHERE {} LIMIT %s"
 )
-_BY_GRAMS = (
-    "WITH hits AS MATERIALIZED (SELECT size, term FROM search_terms WHERE account_id = %s"
-    " AND grams @@ (SELECT %s::tsquery) AND {}) SELECT term FROM hits ORDER BY size, term LIMIT %s"
-)
+_FIRST = "ARRAY(SELECT term FROM t{} ORDER BY size, term LIMIT %s)"
+_WALKED = "CASE (SELECT count(*) FROM w{0}) WHEN %s THEN ARRAY(SELECT term FROM w{0}) ELSE "
 _UNSURE = "SELECT message_id FROM search_documents WHERE {} AND is_cut = 1"
+
+
+class _Asked:
+    """A statement of several questions: parts that run when a column first needs them, and columns."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._columns: list[str] = []
+        self._values: tuple[list[Any], list[Any]] = [], []
+
+    def part(self, name: str, sql: str, values: Sequence[Any]) -> None:
+        self._parts.append(f"{name} AS MATERIALIZED ({sql})")
+        self._values[0].extend(values)
+
+    def column(self, sql: str, values: Sequence[Any] = ()) -> None:
+        self._columns.append(sql)
+        self._values[1].extend(values)
+
+    def statement(self) -> tuple[str, list[Any]]:
+        before, behind = self._values
+        return f"WITH {', '.join(self._parts)} SELECT {', '.join(self._columns)}", [*before, *behind]
 
 
 class PostgresIndex:
@@ -85,21 +105,37 @@ class PostgresIndex:
         self._scope = scope
         self._unsure: list[int] | None = None
 
-    def met(self, expressions: Sequence[Expression]) -> list[bool]:
-        """Whether any message satisfies each of them, in one statement (and ``unsure`` with it): ways are long."""
-        if not expressions:
-            return []
-        parts = [self._where(expression) for expression in expressions]
-        hits = [
-            f"h{at} AS MATERIALIZED (SELECT FROM search_documents WHERE {where})" for at, (where, _) in enumerate(parts)
-        ]
-        found = [f"EXISTS (SELECT FROM h{at})" for at in range(len(parts))]
-        where, last = self._in_scope()
-        values = [value for _, values in parts for value in values] + last
-        *met, self._unsure = self._rows(
-            f"WITH {', '.join(hits)} SELECT {', '.join(found)}, ARRAY({_UNSURE.format(where)})", values
-        )[0]
-        return met
+    def look_up(
+        self, conditions: Sequence[tuple[Condition, int]], expressions: Sequence[Expression]
+    ) -> tuple[list[list[str]], list[bool]]:
+        """Vocabulary entries for each condition, so many of them; whether any message satisfies each expression.
+
+        All in one statement, and ``unsure`` with it: ways are long.
+        """
+        if not conditions and not expressions:
+            return [], []
+        asked = _Asked()
+        for at, (condition, most) in enumerate(conditions):
+            self._ask_terms(asked, at, condition, most)
+        for at, expression in enumerate(expressions):
+            where, values = self._where(expression)
+            asked.part(f"h{at}", f"SELECT FROM search_documents WHERE {where}", values)
+            asked.column(f"EXISTS (SELECT FROM h{at})")
+        where, values = self._in_scope()
+        asked.column(f"ARRAY({_UNSURE.format(where)})", values)
+        *found, self._unsure = self._rows(*asked.statement())[0]
+        return found[: len(conditions)], found[len(conditions) :]
+
+    def _ask_terms(self, asked: "_Asked", at: int, condition: Condition, most: int) -> None:
+        """Ask for the first ``most`` vocabulary entries of a condition as a column of their own."""
+        account_id, text, test = self._scope.account_id, condition.text, _TESTS[condition.where]
+        asked.part(f"t{at}", _BY_GRAMS.format(test), [account_id, _grams_query(account_id, text), text])
+        column, values = _FIRST.format(at), [most]
+        if len(text) < 3:  # the trigrams of many entries begin with it
+            asked.part(f"w{at}", _IN_ORDER.format(test), [account_id, plan.WALKED, text, most])
+            column = _WALKED.format(at) + column + " END"
+            values = [most, most]
+        asked.column(column, values)
 
     def page(self, expression: Expression, limit: int) -> list[int]:
         """The first ``limit`` messages that satisfy it."""
@@ -139,16 +175,6 @@ class PostgresIndex:
             " ORDER BY message_id DESC"
         )
         return self._rows(sql, [self._scope.account_id, list(ids)])
-
-    def expand(self, condition: Condition, most: int) -> list[str]:
-        """The first ``most`` vocabulary entries that satisfy it, the shortest first, then by code point."""
-        account_id, text, test = self._scope.account_id, condition.text, _TESTS[condition.where]
-        if len(text) < 3:  # the trigrams of many entries begin with it
-            rows = self._rows(_IN_ORDER.format(test), [account_id, plan.WALKED, text, most])
-            if len(rows) == most:
-                return [row[0] for row in rows]
-        values = [account_id, _grams_query(account_id, text), text, most]
-        return [row[0] for row in self._rows(_BY_GRAMS.format(test), values)]
 
     def _rows(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         self._cursor.execute(sql, values)

@@ -104,11 +104,14 @@ class SQLiteIndex:
         found = self._rows(sql, (scope.account_id, *given.values()))
         self._ranges = [(document_id(row[0], 0), document_id(row[0], MESSAGE_MASK)) for row in found]
 
-    def met(self, expressions: Sequence[Expression]) -> list[bool]:
-        """Whether any message satisfies each of them."""
+    def look_up(
+        self, conditions: Sequence[tuple[Condition, int]], expressions: Sequence[Expression]
+    ) -> tuple[list[list[str]], list[bool]]:
+        """Vocabulary entries for each condition, so many of them; whether any message satisfies each expression."""
         sql = f"SELECT rowid {_HITS} LIMIT 1"
         matches = [self._match(expression) for expression in expressions]
-        return [any(self._rows(sql, (match, *places)) for places in self._ranges) for match in matches]
+        met = [any(self._rows(sql, (match, *places)) for places in self._ranges) for match in matches]
+        return [self._expand(condition, most) for condition, most in conditions], met
 
     def page(self, expression: Expression, limit: int) -> list[int]:
         """The first ``limit`` messages that satisfy it."""
@@ -164,8 +167,7 @@ class SQLiteIndex:
         sql = "SELECT id, folded FROM search.texts WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id DESC"
         return self._rows(sql, (json.dumps(ids),))
 
-    def expand(self, condition: Condition, most: int) -> list[str]:
-        """The first ``most`` vocabulary entries that satisfy it, the shortest first, then by code point."""
+    def _expand(self, condition: Condition, most: int) -> list[str]:
         text, test = condition.text, _TESTS[condition.where]
         if len(text) < 3:  # the trigrams of many entries begin with it
             rows = self._rows(_IN_ORDER.format(test), (self._account_id, plan.WALKED, text, most))
