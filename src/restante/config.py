@@ -292,17 +292,6 @@ class MailApi:
 
 
 @dataclass(frozen=True, slots=True)
-class MailCare:
-    """``[mailcare]``"""
-
-    members: tuple[str, ...] = _setting(
-        (),
-        "Accounts whose mailbox users are members of the account's team, `*` for all: with their password they read, "
-        "flag and delete all mail of the account at `/api`. Operators always are.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class MailApiLimits:
     """``[limits.mail-api]``"""
 
@@ -455,7 +444,6 @@ class Config:
     dns: Dns = _section(Dns, "Name servers.")
     tls: Tls = _section(Tls, "TLS for SMTP.")
     mail_api: MailApi = _section(MailApi, "The Mail API (/api/v1).")
-    mailcare: MailCare = _section(MailCare, "The MailCare API (/api/teams, /api/emails).")
     limits: Limits = _section(Limits, "How often.")
     storage: Storage = _section(Storage, "Where bytes live.")
     events: Events = _section(Events, "The log of what happened, for programs that follow it.")

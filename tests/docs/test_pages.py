@@ -138,6 +138,7 @@ RUN = [
     ("mailbox add", "alice@example.test"),
     ("mailbox password", "alice@example.test"),
     ("mailbox quota", "alice@example.test none"),
+    ("mailbox role", "alice@example.test member"),
     ("mailbox list", ""),
     ("domain add", "example.com --catch-all alice@example.test --account workshop2"),
     ("domain verify", "example.com --force"),

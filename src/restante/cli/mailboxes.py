@@ -100,6 +100,19 @@ def quota(call: Call, address: str, size: int) -> None:
         print(f"mailbox {done['address']}: {output.size(limit(size))}")
 
 
+@mailbox.command(epilog=example("restante mailbox role alice@example.test member"))
+@click.argument("address")
+@click.argument("role", type=click.Choice(["user", "member", "admin"]))
+@common
+def role(call: Call, address: str, role: str) -> None:
+    """Say what a mailbox's user is: a user, a member of the account's team (MailCare), or an operator (admin)."""
+    done = call.run(lambda link: link.call("mailbox.role", address=address, role=role))
+    if call.json:
+        output.as_json(done)
+    else:
+        print(f"mailbox {done['address']}: {done['role']}")
+
+
 @mailbox.command(epilog=example("restante mailbox remove alice@example.test"))
 @click.argument("address")
 @click.option("--with-mail", is_flag=True, help="Also when it holds messages.")

@@ -236,7 +236,8 @@ def _mailboxes_of(conn: ReadConn, domain: _SendingDomain, wanted: str, base: str
 def require_user(conn: ReadConn, principal: Principal, address: str) -> mailboxes.Mailbox:
     """The mailbox of exactly that address (an alias is no user), if the principal may administer it.
 
-    The operator may all; others need ``manage_users`` over its domain, which reaches no administrator of the instance.
+    The operator may all; others need ``manage_users`` over its domain, which reaches nobody who may more than a user:
+    it includes setting passwords. The account's own token reaches its members too.
     Errors: NotFound ``user_not_found`` for the operator; Forbidden ``access_denied`` for everyone else.
     """
     found = mailboxes.find_exact(conn, address)
@@ -247,7 +248,9 @@ def require_user(conn: ReadConn, principal: Principal, address: str) -> mailboxe
     if found is None or found.role == "admin":
         raise _denied()
     is_owner = principal.kind == "account" and found.account_id == principal.account_id
-    if is_owner or is_granted(conn, principal, found.domain_id, permissions.MANAGE_USERS):
+    if is_owner:
+        return found
+    if found.role == "user" and is_granted(conn, principal, found.domain_id, permissions.MANAGE_USERS):
         return found
     raise _denied()
 

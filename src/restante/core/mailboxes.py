@@ -7,7 +7,7 @@ mailboxes of that account; a mailbox's own address leads to it alone.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, func, insert, select, update
@@ -25,7 +25,8 @@ from restante.schema.prepared import Prepared
 MAX_NAME_CHARS = 255
 MAX_ALIAS_TARGETS = 100
 
-Role = Literal["user", "admin"]
+Role = Literal["user", "member", "admin"]
+ROLES: tuple[Role, ...] = get_args(Role)
 Status = Literal["active", "disabled"]
 
 _M = tables.mailboxes.c
@@ -225,9 +226,11 @@ def set_quota(
 
 
 def set_role(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, role: Role, now: datetime) -> Mailbox:
-    """Make the mailbox's user an operator of the instance (``admin``) or an ordinary user."""
-    if role not in ("user", "admin"):
-        raise Invalid("A role is user or admin.", details={"role": "user or admin"})
+    """Make the mailbox's user an operator of the instance (``admin``), one who sees all mail of the account
+    (``member`` of its team), or an ordinary user.
+    """
+    if role not in ROLES:
+        raise Invalid("There is no such role.", details={"role": f"one of {', '.join(ROLES)}"})
     return _set(conn, account_id, mailbox_id, "mailbox.role_set", {"role": role}, now)
 
 

@@ -100,7 +100,7 @@ mailboxes = Table(
     Column("address", Text, unique=True),  # normalised: lower case, A-label domain; null: removed
     Column("public_id", Text, nullable=False, unique=True),
     Column("name", Text, nullable=False, default=""),
-    Column("role", Text, nullable=False),  # user | admin (operator of the instance)
+    Column("role", Text, nullable=False),  # user | member (of the account's team) | admin (operator of the instance)
     Column("status", Text, nullable=False),  # active | disabled | removed (its messages are being deleted)
     Column("password_hash", Text),  # null: no login by password
     Column("quota_bytes", BigInteger),

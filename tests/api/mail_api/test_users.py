@@ -54,6 +54,7 @@ async def test_a_user_is_made(manager: Client) -> None:
         ({"quota": -1}, 422, "VALIDATION_ERROR"),
         ({"role": "god"}, 422, "VALIDATION_ERROR"),
         ({"role": "admin"}, 403, "ACCESS_DENIED"),
+        ({"role": "member"}, 403, "ACCESS_DENIED"),
         ({"email": "eve@blue.example"}, 403, "ACCESS_DENIED"),
         ({"email": "eve@nowhere.example"}, 403, "ACCESS_DENIED"),
         ({"email": "ann@red.example"}, 409, "EMAIL_EXISTS"),
@@ -102,6 +103,16 @@ async def test_without_a_grant_one_sees_oneself_alone(client: Client) -> None:
     assert_refused(await client.get(BOB), 403, "ACCESS_DENIED")
 
 
+async def test_who_sees_all_mail_is_for_admins_alone(rt: Runtime, world: World, manager: Client, admin: Client) -> None:
+    """Whoever sets a member's password reads all mail of the account."""
+    assert (await admin.call("PUT", BOB, data={"role": "member"})).json()["user"]["role"] == "member"
+    for method, path in (("PUT", "/password"), ("PUT", ""), ("POST", "/enable"), ("DELETE", "")):
+        reply = await manager.call(method, BOB + path, data={"password": "a password of theirs"} if path else {})
+        assert_refused(reply, 403, "ACCESS_DENIED")
+    assert (await admin.call("PUT", BOB, data={"role": "user"})).status == 200
+    assert (await manager.call("PUT", f"{BOB}/password", data={"password": "a password of theirs"})).status == 200
+
+
 async def test_an_address_with_a_slash(rt: Runtime, world: World, admin: Client) -> None:
     assert (await admin.post(USERS, data={"email": "a/b@red.example"})).status == 201
     assert (await admin.get(f"{USERS}/a/b@red.example")).json()["user"]["email"] == "a/b@red.example"
@@ -114,7 +125,7 @@ async def test_changes_and_their_events(rt: Runtime, world: World, manager: Clie
     assert (await manager.call("PUT", BOB, data={})).json() == changed.json()
     assert (await manager.call("PUT", f"{BOB}/quota", data={"quota": None})).json()["user"]["quota"] is None
     assert_refused(await manager.call("PUT", f"{BOB}/quota", data={}), 422, "VALIDATION_ERROR")
-    for role in ("user", "admin"):
+    for role in ("user", "member", "admin"):
         assert_refused(await manager.call("PUT", BOB, data={"role": role}), 403, "ACCESS_DENIED")
     assert (await admin.call("PUT", BOB, data={"role": "admin"})).json()["user"]["role"] == "admin"
     assert_refused(await manager.call("PUT", BOB, data={"name": "x"}), 403, "ACCESS_DENIED")

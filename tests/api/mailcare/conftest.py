@@ -1,24 +1,15 @@
 """Two teams on a real store, and callers of every kind."""
 
-from dataclasses import replace
-
 import pytest
 
-from restante.config import Config
 from restante.core import mailboxes, tokens
-from restante.core.mailboxes import Mailbox
+from restante.core.mailboxes import Mailbox, Role
 from restante.http.front import Front
 from restante.runtime import Runtime
 from restante.services import authentication
 from tests.api.mail_api.sample import Tenant
 from tests.api.mailcare.client import Caller, basic, bearer
 from tests.makers import PASSWORD
-
-
-@pytest.fixture
-def config(config: Config) -> Config:
-    """The users of red's mailboxes are members of its team, those of blue's are not."""
-    return replace(config, mailcare=replace(config.mailcare, members=("red",)))
 
 
 async def holder(rt: Runtime, app: Front, tenant: Tenant, *scopes: str) -> Caller:
@@ -30,10 +21,11 @@ async def holder(rt: Runtime, app: Front, tenant: Tenant, *scopes: str) -> Calle
     return Caller(app, f"/api/teams/{account.public_id}", {"authorization": bearer(plain)})
 
 
-async def member(rt: Runtime, app: Front, mailbox: Mailbox) -> Caller:
+async def member(rt: Runtime, app: Front, mailbox: Mailbox, role: Role = "member") -> Caller:
     """Who logs in with the password of a mailbox."""
     hashed = await authentication.hash_password(rt, PASSWORD)
     await rt.db.write(mailboxes.set_password, mailbox.account_id, mailbox.id, hashed, rt.clock.now())
+    await rt.db.write(mailboxes.set_role, mailbox.account_id, mailbox.id, role, rt.clock.now())
     return Caller(app, "/api", {"authorization": basic(mailbox.address, PASSWORD)})
 
 

@@ -16,8 +16,6 @@ from restante.clock import ManualClock
 from restante.core import accounts, mailboxes, tokens
 from restante.http.front import Front
 from restante.runtime import Runtime
-from restante.server import asgi
-from restante.server.metrics import Metrics
 from tests.api.mail_api.sample import Reply, Tenant
 from tests.api.mailcare.client import REFUSED, Caller, basic, bearer, receive
 from tests.api.mailcare.conftest import holder, member
@@ -179,12 +177,16 @@ async def test_members_see_their_team(rt: Runtime, app: Front, ann: Caller, red:
     assert (await ann.call("POST", f"/emails/{(await ann.newest())['id']}/favorites")).status == 200
 
 
-async def test_only_members_do(rt: Runtime, app: Front, red: Tenant, blue: Tenant) -> None:
-    """The accounts of ``mailcare.members``, and operators."""
-    stranger = await member(rt, app, blue.bob)
+@pytest.mark.parametrize("role", ["member", "admin"])
+async def test_only_members_do(rt: Runtime, app: Front, blue: Tenant, role: mailboxes.Role) -> None:
+    """Users with that role, and operators, from the next request on."""
+    stranger = await member(rt, app, blue.bob, "user")
     assert_refused(await stranger.get("/emails"), 403)
-    await rt.db.write(mailboxes.set_role, blue.account.id, blue.bob.id, "admin", rt.clock.now())
+    await rt.db.write(mailboxes.set_role, blue.account.id, blue.bob.id, role, rt.clock.now())
     assert await stranger.found() == []
+    await rt.db.write(mailboxes.set_role, blue.account.id, blue.bob.id, "user", rt.clock.now())
+    assert_refused(await stranger.get("/emails"), 403)
+    await rt.db.write(mailboxes.set_role, blue.account.id, blue.bob.id, role, rt.clock.now())
     await rt.db.write(mailboxes.disable, blue.account.id, blue.bob.id, rt.clock.now())
     assert_refused(await stranger.get("/emails"), 401, "Invalid credentials.")
 
@@ -227,12 +229,6 @@ async def test_passwords_of_other_charsets(rt: Runtime, ann: Caller) -> None:
     assert_refused(
         await replace(ann, headers={"authorization": f"Basic {encoded}"}).get("/emails"), 401, "Invalid credentials."
     )
-
-
-async def test_any_account_may_be_a_member(rt: Runtime, app: Front, blue: Tenant) -> None:
-    open_to_all = replace(rt, config=replace(rt.config, mailcare=replace(rt.config.mailcare, members=("*",))))
-    caller = await member(open_to_all, asgi.build(open_to_all, Metrics(open_to_all)), blue.ann)
-    assert await caller.found() == []
 
 
 # --- words

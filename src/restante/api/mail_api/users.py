@@ -26,7 +26,9 @@ from restante.services import authentication, sessions
 
 MAX_ALIASES = 200  # of one user, as far as this API makes them
 
-RoleName = Annotated[Literal["user", "admin"], Meta(description="admin: operates the instance. Admins only.")]
+RoleName = Annotated[
+    Role, Meta(description="admin: operates the instance; member: of the account's team in MailCare. Admins only.")
+]
 Quota = Annotated[int, Meta(ge=0, lt=2**62, description="Bytes; null: no limit.", examples=[1_073_741_824])]
 
 
@@ -279,8 +281,8 @@ def _address(text: str, field: str) -> str:
 
 
 def _require_role_right(principal: Principal, role: Role) -> None:
-    if role == "admin" and principal.kind != "operator":
-        raise Forbidden("Only an admin makes admins.", code="access_denied")
+    if role != "user" and principal.kind != "operator":
+        raise Forbidden("Only an admin gives roles.", code="access_denied")
 
 
 def _item(mailbox: Mailbox) -> UserItem:

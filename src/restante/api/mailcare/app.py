@@ -21,8 +21,8 @@ _ABOUT = """The mail that a team received: list it, read it, mark it, delete it,
 
 A team is an account; its id stands in `restante account list --json` as `public_id`. At `/api/teams/{team}` send a
 token of the dialect `mailcare` as `Authorization: Bearer`; `restante token create --dialect mailcare --account NAME`
-makes one. At the older base, `/api`, members log in with HTTP Basic: address and password of a mailbox whose account
-stands in `mailcare.members`, or of an operator.
+makes one. At the older base, `/api`, members log in with HTTP Basic: address and password of a mailbox whose user is a
+member (`restante mailbox role ADDRESS member`) or an operator.
 
 Ask for a version with `Accept: application/vnd.mailcare.v1+json`. Refusals have `message`; with 422 `errors` names the
 reasons by field. `X-RateLimit-Remaining` tells what is left of the minute, `Retry-After` of a 429 when to come back."""

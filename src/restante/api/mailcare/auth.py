@@ -10,7 +10,7 @@ from datetime import datetime
 from uuid import UUID
 
 from restante.api.mailcare import errors
-from restante.core import access, accounts
+from restante.core import access, accounts, mailboxes
 from restante.core.access import Principal
 from restante.core.tokens import Token
 from restante.errors import Forbidden, RateLimited, Unauthenticated
@@ -37,7 +37,6 @@ SCOPES = (
 )  # fmt: skip
 """The permissions of tokens."""
 
-EVERY_ACCOUNT = "*"
 _CHALLENGE = ((b"www-authenticate", b"Basic"),)
 
 
@@ -101,12 +100,11 @@ def find_holder(conn: ReadConn, plain: str, now: datetime) -> tuple[Principal, T
 
 
 async def _require_member(call: Call, principal: Principal) -> None:
-    members = call.rt.config.mailcare.members
-    if principal.kind == "operator" or EVERY_ACCOUNT in members:
+    if principal.kind == "operator" or principal.mailbox_id is None:
         return
-    account = await call.rt.db.read(accounts.get, principal.account_id)
-    if account.name not in members:
-        raise Forbidden("Mailbox users of this account are no members of its team.", code="access_denied")
+    mailbox = await call.rt.db.read(mailboxes.get, principal.account_id, principal.mailbox_id)
+    if mailbox.role != "member":
+        raise Forbidden("This user is no member of the account's team.", code="access_denied")
 
 
 def _require_own_pages(call: Call) -> None:

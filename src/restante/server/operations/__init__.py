@@ -51,6 +51,7 @@ OPERATIONS: dict[str, Operation] = {
     "mailbox.list": mailboxes.mailbox_list,
     "mailbox.password": mailboxes.mailbox_password,
     "mailbox.quota": mailboxes.mailbox_quota,
+    "mailbox.role": mailboxes.mailbox_role,
     "mailbox.remove": mailboxes.mailbox_remove,
     "message.list": messages.message_list,
     "message.raw": messages.message_raw,

@@ -6,7 +6,7 @@ from typing import Any
 
 from restante import ids
 from restante.core import accounts, domains, mailboxes
-from restante.core.mailboxes import Mailbox
+from restante.core.mailboxes import Mailbox, Role
 from restante.errors import Conflict, NotFound
 from restante.mail import address as addresses
 from restante.runtime import Runtime
@@ -114,6 +114,13 @@ async def mailbox_quota(rt: Runtime, address: str, quota_bytes: int | None) -> J
     """Limit a mailbox's bytes; None for no limit."""
     mailbox = await rt.db.read(naming.own_mailbox, address)
     await rt.db.write(mailboxes.set_quota, mailbox.account_id, mailbox.id, quota_bytes, rt.clock.now())
+    return await rt.db.read(_read_mailbox, mailbox.address)
+
+
+async def mailbox_role(rt: Runtime, address: str, role: Role) -> Json:
+    """Say what a mailbox's user is besides: nothing, a member of the account's team, or an operator."""
+    mailbox = await rt.db.read(naming.own_mailbox, address)
+    await rt.db.write(mailboxes.set_role, mailbox.account_id, mailbox.id, role, rt.clock.now())
     return await rt.db.read(_read_mailbox, mailbox.address)
 
 
