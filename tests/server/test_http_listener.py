@@ -148,6 +148,19 @@ async def test_a_head_without_end(port: int, piece: bytes) -> None:
     assert answer == b"" or b" 431 Request Header Fields Too Large\r\n" in answer
 
 
+@pytest.mark.parametrize("pieces", [1, 7])
+async def test_a_url_that_is_too_long(port: int, pieces: int) -> None:
+    """Whether it comes at once or not, its length alone is blamed."""
+    request = b"GET /api/emails?search=" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"
+    step = -(-len(request) // pieces)
+    answer = await exchange(port, *[request[at : at + step] for at in range(0, len(request), step)])
+    if pieces > 1 and not answer:
+        return  # the connection was reset while the rest came
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 414 URI Too Long\r\n")
+    assert json.loads(body)["message"] == "The URL is too long."
+
+
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 

@@ -24,6 +24,7 @@ from restante.http.calls import TRANSPORT
 from restante.http.clients import Clients, limit_key
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_URL_BYTES = 60 * 1024
 HEAD_SECONDS = 30.0  # from the first byte of a request (or the connection) to the end of its head
 FRAMING_PER_BYTE = 16  # bytes of chunk framing for a byte of a body: one in a chunk of its own needs 6
 SHUTDOWN_SECONDS = 10
@@ -33,6 +34,7 @@ _RAW_PATH = re.compile(rb"[A-Z]+ /[!-~]*[\x80-\xff]")
 
 _REFUSALS = {
     400: (b"BAD_REQUEST", b"Bad Request"),
+    414: (b"BAD_REQUEST", b"URI Too Long"),
     429: (b"RATE_LIMITED", b"Too Many Requests"),
     431: (b"BAD_REQUEST", b"Request Header Fields Too Large"),
 }
@@ -104,8 +106,11 @@ class _Joined:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. Answers a head that is too large with 431, one that is not HTTP with 400, and closes."""
+    """One connection. Answers a URL that is too long with 414, a head that is too large with 431, one that is not HTTP
+    with 400, and closes.
+    """
 
+    url = b""  # of the request whose head comes in
     _is_admitted = False
     _framing_bytes = 0  # of the request under way: what came behind its head and was not its body
     _body_bytes = 0
@@ -150,7 +155,9 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self._is_in_head:
             self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES:
+            if len(self.url) > MAX_URL_BYTES:
+                self._refuse(414, "The URL is too long.")
+            elif self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(431, "The request's header fields are too large.")
             else:
                 self._await_head()
@@ -182,6 +189,9 @@ class BoundedProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
+        if len(self.url) > MAX_URL_BYTES:  # the parser takes none above 64 KiB
+            self._refuse(414, "The URL is too long.")
+            return
         if _RAW_PATH.match(self._received):  # RFC 3986 §2.1; most clients encode it by themselves
             msg = "Percent-encode what is not ASCII in the URL, as UTF-8."
         self._refuse(400, msg)
