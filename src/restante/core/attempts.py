@@ -1,8 +1,8 @@
 """Attempts to call places of users: what one came to, when the next is due, when a place that fails is left alone."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from restante.ids import EventNumber
 
@@ -20,8 +20,7 @@ FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What an attempt came to; ``spread`` (about 1) keeps the retries of many calls apart.
 
     ``status`` is HTTP's, or ``error`` says why there was none; neither: it is done, without HTTP. ``answer``: the first

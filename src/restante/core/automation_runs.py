@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -36,8 +36,7 @@ _e, _m = tables.events.c, tables.messages.c
 _ACTIVE = _a.status == "active"
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """A message that an automation is to run for; ``number`` is that of the event that told of it."""
 
     automation_id: AutomationId

@@ -17,8 +17,9 @@ from restante.core.idempotency import Once
 from restante.core.webhooks import Webhook
 from restante.errors import Conflict, Invalid, NotFound
 from restante.ids import AccountId, EventNumber, WebhookId
-from restante.schema import counters, tables
+from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn, touch
+from restante.schema.counters import Missing
 
 Status = Literal["pending", "delivered", "dead"]
 
@@ -26,6 +27,7 @@ STATUSES: tuple[Status, ...] = ("pending", "delivered", "dead")
 MAX_AGAIN = 10_000  # calls that one request repeats
 
 _w, _c, _a, _e = tables.webhooks.c, tables.webhook_calls.c, tables.webhook_attempts.c, tables.events.c
+_NEW = Missing(tables.webhook_calls)
 _AGAIN = (
     update(tables.webhook_calls)
     .where(
@@ -78,12 +80,14 @@ def insert(
             "status": "pending",
             "attempts": 0,
             "tries": 0,
+            "tried_since": None,
             "next_attempt_at": micros,
             "created_at": micros,
+            "finished_at": None,
         }
         for number in numbers
     ]
-    conn.execute(counters.insert(conn.dialect.name, tables.webhook_calls).on_conflict_do_nothing(), rows)
+    _NEW.add(conn, rows)
 
 
 def ping(

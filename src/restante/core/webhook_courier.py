@@ -18,8 +18,9 @@ from restante.core.attempts import Result
 from restante.core.events import NewEvent
 from restante.core.webhooks import Webhook
 from restante.ids import AccountId, EventNumber, WebhookId
-from restante.schema import counters, tables
+from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.counters import Missing
 from restante.schema.prepared import Prepared
 
 NOTHING = EventNumber(0)
@@ -241,10 +242,10 @@ def record(
         }
         for one in results
     ]
-    conn.execute(counters.insert(conn.dialect.name, tables.webhook_attempts).on_conflict_do_nothing(), attempted)
+    _ATTEMPTED.add(conn, attempted)
     delivered = [one for one in results if one.is_delivered]
     if delivered:
-        conn.execute(_DELIVERED, [_place(account_id, webhook_id, one) for one in delivered])
+        _DELIVERED.many(conn, [_place(account_id, webhook_id, one) for one in delivered])
     failed = [one for one in results if not one.is_delivered]
     if failed:
         _record_failed(conn, account_id, webhook_id, failed, now)
@@ -259,12 +260,13 @@ _MINE = (
     _c.event_number == bindparam("of_event"),
     _PENDING,
 )
-_DELIVERED = (
+_ATTEMPTED = Missing(tables.webhook_attempts)
+_DELIVERED = Prepared(
     update(tables.webhook_calls)
     .where(*_MINE)
     .values(status="delivered", attempts=_c.attempts + 1, next_attempt_at=None, finished_at=bindparam("at"))
 )
-_FAILED = (
+_FAILED = Prepared(
     update(tables.webhook_calls)
     .where(*_MINE)
     .values(
@@ -315,7 +317,7 @@ def _record_failed(
     if changes:
         for change in changes:
             del change["at"]
-        conn.execute(_FAILED, changes)
+        _FAILED.many(conn, changes)
     if dead:
         where = select(_w.public_id).where(_w.account_id == account_id, _w.id == webhook_id)
         public_id = conn.execute(where).scalar_one()
