@@ -53,10 +53,12 @@ class Conditions:
 
     def match(self, sender: str, inbox: str, subject: str, attachments: int) -> bool:
         """Whether a message is one of them."""
-        pairs = (self.sender, sender), (self.inbox, inbox), (self.subject, subject)
-        if self.has_attachments and not attachments:
-            return False
-        return all(pattern is None or patterns.matches(pattern, text) for pattern, text in pairs)
+        return (
+            (not self.has_attachments or attachments > 0)
+            and (self.sender is None or patterns.matches(self.sender, sender))
+            and (self.inbox is None or patterns.matches(self.inbox, inbox))
+            and (self.subject is None or patterns.matches(self.subject, subject))
+        )
 
 
 @dataclass(frozen=True, slots=True)
