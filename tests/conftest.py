@@ -20,7 +20,7 @@ from restante.storage.room import Room
 from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase
 from restante.vault import Vault
-from tests.fakes import FakeResolver
+from tests.fakes import FakePressure, FakeResolver
 
 pytest_plugins = ["tests.plugins.event_bodies", "tests.plugins.no_skips", "tests.plugins.postgres"]
 
@@ -74,6 +74,7 @@ async def rt(config: Config, clock: ManualClock, resolver: FakeResolver) -> Asyn
         room=Room(config.data_dir, 0),
         connections=Connections(10, 10),
         notes=notes,
+        pressure=FakePressure(),
     )
     notes.close()
     await db.close()

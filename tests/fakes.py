@@ -39,3 +39,10 @@ class FakeResolver:
         if found is None:
             raise RemoteUnavailable(f"DNS does not answer for {name}.", host=name, code="dns_failed")
         return tuple(found)
+
+
+class FakePressure:
+    """Pressure that a test sets."""
+
+    def __init__(self, level: float = 0.0) -> None:
+        self.level = level

@@ -7,6 +7,7 @@ from restante.clock import Clock
 from restante.config import Config
 from restante.net.connections import Connections
 from restante.net.dns import Resolver
+from restante.pressure import Pressure
 from restante.storage.blobs.base import BlobStore
 from restante.storage.database import Database
 from restante.storage.notes import Notes
@@ -30,3 +31,4 @@ class Runtime:
     room: Room
     connections: Connections
     notes: Notes
+    pressure: Pressure

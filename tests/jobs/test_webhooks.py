@@ -30,6 +30,7 @@ from restante.schema.connections import ReadConn
 from restante.server.operations import instance
 from restante.services import webhooks as service
 from restante.services.webhooks import Caller
+from tests.fakes import FakePressure
 from tests.makers import make_mailbox, make_message
 from tests.receiver import Told, receiving
 
@@ -112,6 +113,20 @@ async def test_a_long_log_is_told_whole(near: Runtime, bob: Mailbox, courier: Co
         numbers = await fill(near, bob, 700)
         await courier.run_due()
     assert sorted(receiver.numbers) == numbers, "once each, as nothing failed"
+    if is_ordered:
+        assert receiver.numbers == numbers
+    assert set((await statuses(near, made)).values()) == {"delivered"}
+
+
+@pytest.mark.parametrize("is_ordered", [True, False])
+async def test_under_full_pressure_everything_is_told(near: Runtime, bob: Mailbox, is_ordered: bool) -> None:
+    courier = Courier(replace(near, pressure=FakePressure(1.0)))
+    async with receiving() as receiver:
+        made = await hook(near, bob, receiver.url, is_ordered=is_ordered)
+        numbers = await fill(near, bob, 30)
+        await courier.run_due()
+    await courier.close()
+    assert sorted(receiver.numbers) == numbers
     if is_ordered:
         assert receiver.numbers == numbers
     assert set((await statuses(near, made)).values()) == {"delivered"}

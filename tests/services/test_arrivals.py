@@ -1,5 +1,6 @@
 """Arrivals follow the log: whatever happened, lists show it when the call comes back."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ from restante.schema.connections import ReadConn, WriteConn
 from restante.services import arrivals as service
 from restante.services import reception, verification
 from restante.services.reception import Envelope, Source
+from tests.fakes import FakePressure
 from tests.makers import eml, make_mailbox, make_message
 
 ALL = Filter()
@@ -114,6 +116,20 @@ async def test_the_job_follows(rt: Runtime) -> None:
     await service.follow(rt, JOB)
     assert await rt.db.read(arrivals.is_current, box.account_id)
     assert len(await listed(rt, box)) == 1
+
+
+async def test_the_job_does_little_under_pressure(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = await make_mailbox(rt)
+    await service.ready(rt, box.account_id)
+    for _ in range(3):
+        await make_message(rt, box)
+    monkeypatch.setattr(service, "BATCH", 1)
+    monkeypatch.setattr(service, "BATCHES_A_RUN", 2 * (1 + service.PRESSED))
+    pressed = replace(rt, pressure=FakePressure(1.0))
+    for is_done in (False, True):
+        await service.follow(pressed, JOB)
+        assert await rt.db.read(arrivals.is_current, box.account_id) is is_done
+    assert len(await listed(rt, box)) == 3
 
 
 async def report_of(rt: Runtime, *, repair: bool = False) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase
 from restante.vault import Vault
 from tests.api.mail_api.sample import letter, make_tenant, put, rich_letter
-from tests.fakes import FakeResolver
+from tests.fakes import FakePressure, FakeResolver
 
 BOX = "/api/v1/mailbox/ann@red.example"
 _NO_TOKEN_CHARACTER = re.compile(rb"[^!#$%&'*+.^_`|~0-9A-Za-z-]")
@@ -77,6 +77,7 @@ class Api:
             room=Room(data_dir, 0),
             connections=Connections(10, 10),
             notes=Notes(data_dir / "notes"),
+            pressure=FakePressure(),
         )
         now = self._rt.clock.now()
         red = await db.write(make_tenant, "red", now)

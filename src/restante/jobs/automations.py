@@ -15,6 +15,7 @@ from restante.errors import Unavailable
 from restante.ids import AccountId, AutomationId, EventNumber
 from restante.jobs import courier
 from restante.jobs.courier import Found, Key
+from restante.jobs.turns import Turns
 from restante.net.http import HttpClient
 from restante.runtime import Runtime
 from restante.services.automations import Runner
@@ -34,6 +35,7 @@ class Follower:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
+        self._turns = Turns(rt.pressure)
         self._touched: set[int] = set()
         self._woken = asyncio.Event()
         self._seen: dict[AccountId, EventNumber] = {}  # further than what is noted, where nothing was of interest
@@ -83,6 +85,7 @@ class Follower:
 
     async def _turn(self, account_id: AccountId) -> bool:
         """One look at an account's log, and what it gives written; False when nothing more is there."""
+        await self._turns.take()
         seen = self._seen.pop(account_id, EventNumber(0))
         fresh = await self._rt.db.read(automation_runs.find_fresh, account_id, seen)
         if fresh is None:
@@ -109,16 +112,23 @@ class Courier(courier.Courier):
         await self._rt.db.write(automation_courier.release_all, self._place)
 
     def _lane(self, key: Key, linger_seconds: float) -> "_Lane":
-        return _Lane(self._rt, key, self._owner, linger_seconds, self._client, self._payloads)
+        return _Lane(self._rt, self._turns, key, self._owner, linger_seconds, self._client, self._payloads)
 
 
 class _Lane(courier.Lane[Due]):
     """The runs of one automation."""
 
     def __init__(
-        self, rt: Runtime, key: Key, owner: str, linger_seconds: float, client: HttpClient, payloads: Payloads
+        self,
+        rt: Runtime,
+        turns: Turns,
+        key: Key,
+        owner: str,
+        linger_seconds: float,
+        client: HttpClient,
+        payloads: Payloads,
     ) -> None:
-        super().__init__(rt, key, owner, linger_seconds)
+        super().__init__(rt, turns, key, owner, linger_seconds)
         self._automation = key[0], AutomationId(key[1])
         self._client, self._payloads = client, payloads
         self._runner: Runner | None = None

@@ -18,6 +18,7 @@ from restante import ids, log
 from restante.config import machine_name
 from restante.core.attempts import Result
 from restante.ids import AccountId, EventNumber
+from restante.jobs.turns import Turns
 from restante.net.egress import Egress
 from restante.net.http import HttpClient
 from restante.runtime import Runtime
@@ -75,6 +76,7 @@ class Courier(abc.ABC):
         self._place = f"{machine_name()}:{rt.config.data_dir}#"
         self._owner = self._place + ids.new_uuid().hex
         self._client = HttpClient(rt.resolver, Egress(rt.config.egress.allow))
+        self._turns = Turns(rt.pressure)
         self._lanes: dict[Key, Lane[Any]] = {}
         self._tasks: dict[asyncio.Task[None], Key] = {}
         self._touched: set[int] = set()
@@ -107,6 +109,7 @@ class Courier(abc.ABC):
                     if is_first:
                         await self._release_all()
                         is_first = False
+                    await self._turns.take()
                     turned_at = loop.time()
                     is_sweep = turned_at >= sweep_at
                     await self._start(None if is_sweep else self._take_touched())
@@ -167,8 +170,8 @@ class Courier(abc.ABC):
 class Lane(abc.ABC, Generic[D]):
     """The calls of one place: in order one by one, else some at a time."""
 
-    def __init__(self, rt: Runtime, key: Key, owner: str, linger_seconds: float) -> None:
-        self._rt, self._key, self._owner = rt, key, owner
+    def __init__(self, rt: Runtime, turns: Turns, key: Key, owner: str, linger_seconds: float) -> None:
+        self._rt, self._turns, self._key, self._owner = rt, turns, key, owner
         self._linger_seconds = linger_seconds
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
@@ -227,6 +230,7 @@ class Lane(abc.ABC, Generic[D]):
         """One look at everything; False at the end."""
         if self._fault is not None:
             raise self._fault
+        await self._turns.take()
         if not await self._keep_lease():
             return False
         if self._must_flush():

@@ -8,6 +8,7 @@ from restante.core.webhook_courier import Due, Survey
 from restante.ids import EventNumber, WebhookId
 from restante.jobs import courier
 from restante.jobs.courier import Found, Key
+from restante.jobs.turns import Turns
 from restante.net.http import HttpClient
 from restante.runtime import Runtime
 from restante.services.webhooks import Caller
@@ -25,14 +26,16 @@ class Courier(courier.Courier):
         await self._rt.db.write(webhook_courier.release_all, self._place)
 
     def _lane(self, key: Key, linger_seconds: float) -> "_Lane":
-        return _Lane(self._rt, key, self._owner, linger_seconds, self._client)
+        return _Lane(self._rt, self._turns, key, self._owner, linger_seconds, self._client)
 
 
 class _Lane(courier.Lane[Due]):
     """The calls of one webhook."""
 
-    def __init__(self, rt: Runtime, key: Key, owner: str, linger_seconds: float, client: HttpClient) -> None:
-        super().__init__(rt, key, owner, linger_seconds)
+    def __init__(
+        self, rt: Runtime, turns: Turns, key: Key, owner: str, linger_seconds: float, client: HttpClient
+    ) -> None:
+        super().__init__(rt, turns, key, owner, linger_seconds)
         self._webhook = key[0], WebhookId(key[1])
         self._client = client
         self._caller: Caller | None = None

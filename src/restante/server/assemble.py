@@ -21,6 +21,7 @@ from restante.core import automations, domains, webhooks
 from restante.errors import Conflict, Unavailable
 from restante.net.connections import Connections
 from restante.net.dns import SystemResolver
+from restante.pressure import ProcessPressure
 from restante.runtime import Runtime
 from restante.server import descriptors, listeners
 from restante.services import provisioning
@@ -115,8 +116,10 @@ def _warn_of_blobs(blobs: BlobStore) -> None:
         _log.warning("the blob store cannot be used; larger messages wait", why=error.message)
 
 
-def make_runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoolExecutor, secrets: Vault) -> Runtime:
-    """The runtime of one process around its database."""
+def make_runtime(
+    config: Config, db: Database, signals: Signals, pool: ThreadPoolExecutor, secrets: Vault, front: int
+) -> Runtime:
+    """The runtime of one process around its database; ``front`` is the id of the one that takes mail and answers."""
     return Runtime(
         config=config,
         db=db,
@@ -129,6 +132,7 @@ def make_runtime(config: Config, db: Database, signals: Signals, pool: ThreadPoo
         room=Room(config.data_dir, config.storage.min_free_bytes),
         connections=Connections(config.transfer.max_connections, config.transfer.max_connections_per_domain),
         notes=Notes(config.data_dir / "notes"),
+        pressure=ProcessPressure(front),
     )
 
 
@@ -166,7 +170,7 @@ async def open_runtime(
     async with open_database(config, signals, lock_seconds=lock_seconds) as db:
         secrets = await _open_vault(config, db, gives_up_keys=gives_up_keys)
         with ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work") as pool:
-            yield make_runtime(config, db, signals, pool, secrets)
+            yield make_runtime(config, db, signals, pool, secrets, os.getpid())
 
 
 async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
@@ -192,7 +196,7 @@ async def run_server(config: Config, on_ready: Callable[[Ready], None]) -> int:
             await _listen(url, sender, signals, stack)
         engine.prepare_index(Place(config.data_dir, url))
         pool = stack.enter_context(ThreadPoolExecutor(POOL_THREADS, thread_name_prefix="work"))
-        rt = make_runtime(config, db, signals, pool, secrets)
+        rt = make_runtime(config, db, signals, pool, secrets, os.getpid())
         stack.callback(rt.notes.close)
         stack.push_async_callback(rt.connections.close)
         pool.submit(_warn_of_blobs, rt.blobs)

@@ -1,7 +1,7 @@
 """The courier process: the couriers of all that calls places of users, away from what takes mail and answers.
 
-Its niceness lets everything else go first: where cores are short calls wait while mail comes in fast, and take whatever
-is left. Reads happen here, writes go through the front's link to the one writer.
+Its niceness lets everything else go first; where cores are short it holds back besides (``jobs.turns``), as what calls
+cost the front and the writer is not nice. Reads happen here, writes go through the front's link to the one writer.
 """
 
 import asyncio
@@ -47,7 +47,8 @@ async def work(end: socket.socket) -> int:
     log.configure(config.log.format, config.log.level)
     db = LinkedDatabase(Place(config.data_dir, config.storage.database_url), link)
     with ThreadPoolExecutor(assemble.POOL_THREADS, thread_name_prefix="work") as pool:
-        rt = assemble.make_runtime(config, db, signals, pool, Vault.load(config.data_dir, config.secret_key))
+        secrets = Vault.load(config.data_dir, config.secret_key)
+        rt = assemble.make_runtime(config, db, signals, pool, secrets, os.getppid())
         running = [asyncio.create_task(each(rt).run()) for each in PARTS]
         calm_collector()
         done, _ = await asyncio.wait((link.ended, *running), return_when=asyncio.FIRST_COMPLETED)

@@ -16,6 +16,7 @@ from restante.storage.database import Database
 BATCH = 100  # messages or events of one transaction: some 20 ms of the writer
 PATIENCE_SECONDS = 2.0  # that a reader waits for arrivals to be brought up to date
 BATCHES_A_RUN = 5_000  # then the job ends and comes back
+PRESSED = 250  # batches that one counts for under full pressure
 NOT_READY = "arrivals_not_ready"
 KEPT = 1_000  # totals of filters that are remembered
 
@@ -73,10 +74,10 @@ async def list_page(rt: Runtime, account_id: AccountId, wanted: Filter, *, page:
 
 async def follow(rt: Runtime, _job: Job) -> None:
     """Bring the arrivals of all accounts that have them up to date (a periodic job). A second run does no harm."""
-    left = BATCHES_A_RUN
+    left = float(BATCHES_A_RUN)
     for account_id in await rt.db.read(arrivals.list_followed):
         while left and await _step(rt, account_id):
-            left -= 1
+            left = max(0.0, left - 1 - PRESSED * rt.pressure.level)
 
 
 async def _step(rt: Runtime, account_id: AccountId) -> bool:

@@ -1,0 +1,55 @@
+"""Pressure: how busy the process that takes mail and answers is while it has to wait for cores.
+
+Then the machine is short of them, and what can wait had better. Linux counts for each thread how long it ran and how
+long it stood ready to run (``/proc/PID/schedstat``, nanoseconds); where nothing is counted, there is no pressure.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+LOOK_SECONDS = 0.25  # between two looks
+EASY, FULL = 0.4, 0.7  # of the time that passed: it ran or was ready to, where pressure begins and where it is full
+SHORT = 0.05  # of that time: it was ready to, and no core was free; below there are cores enough
+
+
+class Pressure(Protocol):
+    """What tells work that can wait to hold back; tests set it by hand."""
+
+    @property
+    def level(self) -> float:
+        """From 0.0, none, to 1.0, full."""
+        ...
+
+
+class ProcessPressure:
+    """That of a process's main thread, which is its event loop."""
+
+    def __init__(
+        self, pid: int, *, proc: Path = Path("/proc"), monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path, self._monotonic = proc / str(pid) / "schedstat", monotonic
+        self._looked_at, (self._ran, self._waited) = monotonic(), self._counted()
+        self._level = 0.0
+
+    @property
+    def level(self) -> float:
+        """As it was from one look to the next; who asks looks, ``LOOK_SECONDS`` after the look before or later."""
+        now = self._monotonic()
+        passed = now - self._looked_at
+        if passed >= LOOK_SECONDS:
+            ran, waited = self._counted()
+            short = (waited - self._waited) / passed
+            busy = (ran - self._ran) / passed + short
+            self._level = 0.0 if short < SHORT else min(max((busy - EASY) / (FULL - EASY), 0.0), 1.0)
+            self._looked_at, self._ran, self._waited = now, ran, waited
+        return self._level
+
+    def _counted(self) -> tuple[float, float]:
+        """Seconds that it ran, and that it was ready to."""
+        try:
+            ran, waited, _ = map(int, self._path.read_bytes().split())
+        except (OSError, ValueError):
+            return 0.0, 0.0
+        return ran / 1e9, waited / 1e9
