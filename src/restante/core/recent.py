@@ -1,8 +1,9 @@
 """What was looked at of late, kept in memory: for what is made of rows that never change."""
 
+from collections.abc import Sized
 from typing import Generic, TypeVar
 
-T = TypeVar("T", str, bytes)
+T = TypeVar("T", bound=Sized)
 
 
 class Recent(Generic[T]):

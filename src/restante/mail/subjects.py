@@ -30,18 +30,6 @@ class Condition:
     text: str
     where: Where
 
-    def holds(self, word: str) -> bool:
-        """Whether the word satisfies it."""
-        match self.where:
-            case Where.EQUAL:
-                return word == self.text
-            case Where.STARTS:
-                return word.startswith(self.text)
-            case Where.ENDS:
-                return word.endswith(self.text)
-            case Where.CONTAINS:
-                return self.text in word
-
 
 @dataclass(frozen=True, slots=True)
 class Pattern:

@@ -1,31 +1,21 @@
 """The dictionaries of arrivals: each subject, word and address of an account once, with a number to name it by.
 
-Words and addresses also stand in *blocks*, a thousand side by side, so that all that contain a text are found by
-looking through a few long strings.
+Words and addresses also stand in ``blocks``, where all that contain a text are found.
 """
 
 import hashlib
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Table, bindparam, delete, func, insert, select, update
 
-from restante.core.recent import Recent
-from restante.mail import patterns, subjects
+from restante.core.arrivals import blocks
+from restante.mail import subjects
 from restante.schema import tables
 from restante.schema.connections import ReadConn, WriteConn
 from restante.schema.prepared import Prepared, PreparedByIds, Row
 
-BLOCK = 1_024
-KEPT_BYTES = 8 << 20  # of blocks in each of the two generations that a process keeps
-
-_b, _c = tables.arrival_blocks.c, tables.correspondents.c
-_OF_KIND = _b.account_id == bindparam("account"), _b.kind == bindparam("kind")
-_VERSIONS = Prepared(select(_b.number, _b.version).where(*_OF_KIND).order_by(_b.number))
-_FIND_BLOCKS = PreparedByIds(select(_b.number, _b.texts).where(*_OF_KIND), _b.number)
-_DELETE_BLOCK = Prepared(delete(tables.arrival_blocks).where(*_OF_KIND, _b.number == bindparam("at")))
-_INSERT_BLOCK = Prepared(insert(tables.arrival_blocks))
+_c = tables.correspondents.c
 
 
 def hash_of(text: str) -> int:
@@ -87,7 +77,7 @@ class Texts:
         ]
         self._insert.many(conn, rows)
         if self._kind is not None:
-            set_texts(
+            blocks.set_texts(
                 conn,
                 account_id,
                 self._kind,
@@ -200,7 +190,7 @@ def meet(conn: WriteConn, account_id: int, seen: Iterable[Seen]) -> tuple[dict[t
                     "updated_at": newest.at,
                 },
             )
-        set_texts(conn, account_id, role, made)
+        blocks.set_texts(conn, account_id, role, made)
     return ids, firsts
 
 
@@ -212,57 +202,3 @@ def count_correspondents(conn: WriteConn, account_id: int, more: Mapping[tuple[s
         if change
     ]
     _COUNT_CORRESPONDENT.many(conn, changes)
-
-
-def set_texts(conn: WriteConn, account_id: int, kind: str, texts: Mapping[int, str]) -> None:
-    """Write texts into the blocks at their numbers; "" takes one out."""
-    by_block: dict[int, dict[int, str]] = {}
-    for one, text in texts.items():
-        by_block.setdefault(one // BLOCK, {})[one % BLOCK] = text
-    key = {"account": account_id, "kind": kind}
-    found = dict(map(_pair, _FIND_BLOCKS.rows(conn, key, list(by_block))))
-    for number, changes in sorted(by_block.items()):
-        lines = found[number].split(b"\n") if number in found else []
-        lines += [b""] * (max(changes) + 1 - len(lines))
-        for place, text in changes.items():
-            lines[place] = text.encode()
-        if number in found:
-            _DELETE_BLOCK.run(conn, {**key, "at": number})
-        if any(lines):
-            row = {"account_id": account_id, "kind": kind, "number": number, "texts": b"\n".join(lines)}
-            _INSERT_BLOCK.run(conn, {**row, "version": secrets.randbits(63)})
-
-
-def look_through(
-    conn: ReadConn, account_id: int, kind: str, text: str, holds: Callable[[str], bool] | None = None
-) -> Iterator[int]:
-    """The numbers of all entries that contain ``text`` and satisfy ``holds``."""
-    wanted = text.encode()
-    is_in = patterns.literal(wanted)
-    for number, block in _blocks(conn, account_id, kind):
-        if not is_in(block):
-            continue
-        first, counted, line = number * BLOCK, 0, 0
-        place = block.find(wanted)
-        while place >= 0:
-            line += block.count(b"\n", counted, place)
-            end = block.find(b"\n", place)
-            end = len(block) if end < 0 else end
-            if holds is None or holds(block[block.rfind(b"\n", 0, place) + 1 : end].decode()):
-                yield first + line
-            counted = end
-            place = block.find(wanted, end)
-
-
-_kept: Recent[bytes] = Recent(KEPT_BYTES)  # by version: each search looks through all blocks
-
-
-def _blocks(conn: ReadConn, account_id: int, kind: str) -> Iterator[tuple[int, bytes]]:
-    """All blocks of a kind with their numbers, in order."""
-    key = {"account": account_id, "kind": kind}
-    versions = dict(map(_pair, _VERSIONS.rows(conn, key)))
-    found = {number: block for number, version in versions.items() if (block := _kept.get(version)) is not None}
-    for number, block in _FIND_BLOCKS.rows(conn, key, [one for one in versions if one not in found]):
-        found[number] = block
-        _kept.put(versions[number], block)
-    return ((number, found[number]) for number in versions)

@@ -6,7 +6,6 @@ is small, the subjects are scanned, each of which is there once.
 """
 
 import heapq
-import itertools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +21,7 @@ from restante.mail import subjects
 from restante.mail.subjects import Pattern
 from restante.schema import tables
 from restante.schema.connections import ReadConn
-from restante.schema.prepared import PreparedByIds, Row
+from restante.schema.prepared import PreparedByIds
 
 WALKED = 10  # places of an index that cost as much as looking one up
 REACHED = 20_000  # places of which each may be looked at
@@ -154,16 +153,16 @@ class Query:
 
     def _search(self, pattern: Pattern) -> Text:
         if self._size <= texts.FEW:
-            few = (Correspondents(role, self._size, None) for role in ("inbox", "sender"))
+            few = (Correspondents(role, self._size) for role in ("inbox", "sender"))
             return Text(pattern, None, self._size, *few)
-        return texts.anywhere(self._conn, self._account_id, pattern)
+        return texts.anywhere(self._conn, self._account_id, pattern, min(texts.NARROW, self._size))
 
     def _gather(self, text: Text) -> Collection[int]:
         """All places that pass, beginning with those of one text."""
         places = texts.places_by_subject(self._conn, self._account_id, text)
-        for named, prepared in ((text.inboxes, _BY_INBOX), (text.senders, _BY_SENDER)):
-            if named is not None and named.ids is not None:
-                places |= _places(prepared.rows(self._conn, self._key, named.ids))
+        for named in (text.inboxes, text.senders):
+            if named is not None and named.places is not None:
+                places.update(named.places)
         unnamed = text._replace(inboxes=_unnamed(text.inboxes), senders=_unnamed(text.senders))
         for condition in self._addressed(unnamed):
             statement = select(_a.place).where(_a.account_id == self._account_id, _a.deleted_at.is_(None), condition)
@@ -282,13 +281,8 @@ class Query:
             yield having.where(_c.id == column).exists() if self._size <= REACHED else column.in_(having)
 
 
-def _places(rows: list[Row]) -> set[int]:
-    """Those of rows that have nothing else."""
-    return set(itertools.chain.from_iterable(rows))
-
-
 def _unnamed(found: Correspondents | None) -> Correspondents | None:
-    return found if found is not None and found.ids is None else None
+    return found if found is not None and found.places is None else None
 
 
 def _equals(column: ColumnElement[Any], value: Any) -> ColumnElement[bool]:

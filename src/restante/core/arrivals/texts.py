@@ -1,34 +1,37 @@
 """Texts that are looked for: the words and the addresses that they are in, and how many arrivals these have."""
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, func, select
 
-from restante.core.arrivals import dictionaries
+from restante.core.arrivals import blocks
 from restante.core.arrivals.dictionaries import WORDS
 from restante.ids import AccountId
 from restante.mail.subjects import Condition, Pattern
 from restante.schema import tables
 from restante.schema.connections import ReadConn
-from restante.schema.prepared import Prepared, PreparedByIds, Row
+from restante.schema.prepared import WIDTH, Prepared, PreparedByIds, Row
 
 NARROW = 250_000  # places that are gathered in memory; beyond, the engine scans
-EXPANDED = 2_000  # words or correspondents that stand for a text; beyond, the engine scans
+EXPANDED = 2_000  # words that stand for a text, or correspondents in a statement; beyond, the engine scans
+NAMED = 20_000  # correspondents whose arrivals are looked up one by one
 LOOKED_UP = 4  # conditions of a pattern whose words are looked up
 HELPFUL = 4  # times as many places as the best condition's: worth to be looked at before the subjects are
 FEW = 3_000  # places below which nothing better is looked for
 CHECKABLE = 50_000  # places that may be looked up one by one
 
-_c, _s, _p = tables.correspondents.c, tables.arrival_subjects.c, tables.arrival_postings.c
+_a, _c, _s, _p = tables.arrivals.c, tables.correspondents.c, tables.arrival_subjects.c, tables.arrival_postings.c
 
 
 class Correspondents(NamedTuple):
-    """Those with a text in their address, and how many arrivals they have; no ids: they are too many to name."""
+    """Those with a text in their address, how many arrivals they have, and where; None: too many to name."""
 
     role: str
     arrivals: int
-    ids: list[int] | None
+    ids: list[int] | None = None
+    places: list[int] | None = None
 
 
 class Text(NamedTuple):
@@ -48,11 +51,18 @@ class Text(NamedTuple):
     @property
     def is_soon_found(self) -> bool:
         """Whether it is in the addresses of thousands beside few subjects: easily counted, and found at any place."""
-        is_named = all(one is None or one.ids is not None for one in (self.inboxes, self.senders))
-        return not is_named and self.size - self.addressed <= CHECKABLE
+        is_named = [
+            one is None or one.ids is not None or one.places is not None for one in (self.inboxes, self.senders)
+        ]
+        return not all(is_named) and self.size - self.addressed <= CHECKABLE
 
 
 _OF_ROLE = _c.account_id == bindparam("account"), _c.role == bindparam("role")
+_LISTED = select(_a.place).where(_a.account_id == bindparam("account"), _a.deleted_at.is_(None))
+_OF = {
+    "inbox": PreparedByIds(_LISTED.limit(bindparam("most")), _a.inbox_id),
+    "sender": PreparedByIds(_LISTED.limit(bindparam("most")), _a.sender_id),
+}
 _COUNTS = PreparedByIds(select(_c.id, _c.arrivals).where(*_OF_ROLE), _c.id)
 _COUNT_LIKE = Prepared(
     select(func.sum(_c.arrivals)).where(*_OF_ROLE, _c.address.like(bindparam("pattern"), escape="\\"))
@@ -82,11 +92,13 @@ def in_subject(conn: ReadConn, account_id: AccountId, pattern: Pattern) -> Text:
     return Text(pattern, [found[0][1], *helpful], size)
 
 
-def anywhere(conn: ReadConn, account_id: AccountId, pattern: Pattern) -> Text:
-    """What a search comes to: a text of one piece in subjects and in addresses."""
+def anywhere(conn: ReadConn, account_id: AccountId, pattern: Pattern, most: int) -> Text:
+    """What a search comes to: a text of one piece in subjects and in addresses, in ``most`` places or more."""
     text = in_subject(conn, account_id, pattern)
-    inboxes, senders = (_named(conn, account_id, role, pattern) for role in ("inbox", "sender"))
-    return text._replace(size=text.size + inboxes.arrivals + senders.arrivals, inboxes=inboxes, senders=senders)
+    inboxes = _named(conn, account_id, "inbox", pattern, most - text.size)
+    text = text._replace(size=text.size + inboxes.arrivals, inboxes=inboxes)
+    senders = _named(conn, account_id, "sender", pattern, most - text.size)
+    return text._replace(size=text.size + senders.arrivals, senders=senders)
 
 
 def places_by_subject(conn: ReadConn, account_id: AccountId, text: Text) -> set[int]:
@@ -109,17 +121,31 @@ def places_by_subject(conn: ReadConn, account_id: AccountId, text: Text) -> set[
 
 def _words(conn: ReadConn, account_id: AccountId, condition: Condition) -> list[int] | None:
     """The words that satisfy a condition; None when they are too many."""
-    found = dictionaries.look_through(conn, account_id, "word", condition.text, condition.holds)
-    ids = list(itertools.islice(found, EXPANDED + 1))
+    ids = list(itertools.islice(blocks.words(conn, account_id, condition.text, condition.where), EXPANDED + 1))
     return ids if len(ids) <= EXPANDED else None
 
 
-def _named(conn: ReadConn, account_id: AccountId, role: str, pattern: Pattern) -> Correspondents:
-    """The correspondents with a text in their address."""
+def _named(conn: ReadConn, account_id: AccountId, role: str, pattern: Pattern, most: int) -> Correspondents:
+    """The correspondents with a text in their address; their places, where these are not more than ``most``."""
     key = {"account": account_id, "role": role}
-    found = dictionaries.look_through(conn, account_id, role, pattern.pieces[0])
-    ids = list(itertools.islice(found, EXPANDED + 1))
-    if len(ids) <= EXPANDED:
-        return Correspondents(role, sum(row[1] for row in _COUNTS.rows(conn, key, ids)), ids)
+    ids = list(itertools.islice(blocks.addresses(conn, account_id, role, pattern.pieces[0]), NAMED + 1))
+    named = ids if len(ids) <= EXPANDED else None
+    if len(ids) <= NAMED:
+        places = _places(conn, account_id, role, ids, most)
+        if places is not None:
+            return Correspondents(role, len(places), named, places)
+    if named is not None:
+        return Correspondents(role, sum(row[1] for row in _COUNTS.rows(conn, key, named)), named)
     row = _COUNT_LIKE.row(conn, {**key, "pattern": pattern.like()})
-    return Correspondents(role, int(row[0]) if row else 0, None)
+    return Correspondents(role, int(row[0]) if row else 0)
+
+
+def _places(conn: ReadConn, account_id: AccountId, role: str, ids: Sequence[int], most: int) -> list[int] | None:
+    """The places of all arrivals of some correspondents; None when they are more than ``most``."""
+    found: list[int] = []
+    for start in range(0, len(ids), WIDTH):
+        if len(found) > most:
+            return None
+        key = {"account": account_id, "most": max(most + 1 - len(found), 0)}
+        found += itertools.chain.from_iterable(_OF[role].rows(conn, key, ids[start : start + WIDTH]))
+    return found if len(found) <= most else None

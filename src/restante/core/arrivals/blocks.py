@@ -1,0 +1,162 @@
+"""Blocks: words and addresses of an account's arrivals, a thousand side by side under the numbers they are named by.
+
+All that contain a text are found by looking through a few long strings. They are kept in memory; of addresses what is
+before the ``@`` and, once for each block, what follows: that is less than half to look through.
+"""
+
+import itertools
+import secrets
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sized
+from typing import Any, TypeVar
+
+from sqlalchemy import bindparam, delete, insert, select
+
+from restante.core.recent import Recent
+from restante.mail.words import Where
+from restante.schema import tables
+from restante.schema.connections import ReadConn, WriteConn
+from restante.schema.prepared import Prepared, PreparedByIds, Row
+
+BLOCK = 1_024
+KEPT_BYTES = 8 << 20  # of words, and of addresses, in each of the two generations that a process keeps
+
+_b = tables.arrival_blocks.c
+_OF_KIND = _b.account_id == bindparam("account"), _b.kind == bindparam("kind")
+_VERSIONS = Prepared(select(_b.number, _b.version).where(*_OF_KIND).order_by(_b.number))
+_FIND = PreparedByIds(select(_b.number, _b.texts).where(*_OF_KIND), _b.number)
+_DELETE = Prepared(delete(tables.arrival_blocks).where(*_OF_KIND, _b.number == bindparam("at")))
+_INSERT = Prepared(insert(tables.arrival_blocks))
+
+
+def _pair(row: Row) -> tuple[int, Any]:
+    return row[0], row[1]
+
+
+def set_texts(conn: WriteConn, account_id: int, kind: str, texts: Mapping[int, str]) -> None:
+    """Write texts into the blocks at their numbers; "" takes one out."""
+    by_block: dict[int, dict[int, str]] = {}
+    for one, text in texts.items():
+        by_block.setdefault(one // BLOCK, {})[one % BLOCK] = text
+    key = {"account": account_id, "kind": kind}
+    found = dict(map(_pair, _FIND.rows(conn, key, list(by_block))))
+    for number, changes in sorted(by_block.items()):
+        lines = found[number].split(b"\n") if number in found else []
+        lines += [b""] * (max(changes) + 1 - len(lines))
+        for place, text in changes.items():
+            lines[place] = text.encode()
+        if number in found:
+            _DELETE.run(conn, {**key, "at": number})
+        if any(lines):
+            row = {"account_id": account_id, "kind": kind, "number": number, "texts": b"\n".join(lines)}
+            _INSERT.run(conn, {**row, "version": secrets.randbits(63)})
+
+
+def words(conn: ReadConn, account_id: int, text: str, where: Where) -> Iterator[int]:
+    """The numbers of all words that satisfy a condition."""
+    part = _Part(text.encode(), starts=where in (Where.EQUAL, Where.STARTS), ends=where in (Where.EQUAL, Where.ENDS))
+    for number, block in _blocks(conn, account_id, "word", _words, _Lines):
+        for line in part.lines(block):
+            yield number * BLOCK + line
+
+
+def addresses(conn: ReadConn, account_id: int, role: str, text: str) -> Iterator[int]:
+    """The numbers of all inboxes' or senders' addresses that contain a text."""
+    part = _AddressPart(text.encode())
+    for number, block in _blocks(conn, account_id, role, _addresses, _Addresses):
+        for line in part.lines(block):
+            yield number * BLOCK + line
+
+
+class _Lines:
+    """Lines of text, each between two breaks, and where these are."""
+
+    __slots__ = ("breaks", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = b"\n%b\n" % text
+        lengths = [len(line) + 1 for line in text.split(b"\n")]
+        self.breaks = array("I", itertools.accumulate(lengths, initial=0))
+
+    def __len__(self) -> int:
+        """The bytes of it."""
+        return len(self.text) + len(self.breaks) * self.breaks.itemsize
+
+
+class _Part:
+    """A part of a line that is looked for: anywhere in it, or where the line starts or ends."""
+
+    def __init__(self, text: bytes, *, starts: bool = False, ends: bool = False) -> None:
+        self._text = b"\n" * starts + text + b"\n" * ends
+
+    def lines(self, block: _Lines) -> list[int]:
+        """Which lines have it, in order."""
+        text, part, breaks = block.text, self._text, block.breaks
+        found: list[int] = []
+        place = text.find(part)
+        while place >= 0:
+            behind = bisect_right(breaks, place)
+            found.append(behind - 1)
+            place = text.find(part, breaks[behind])
+        return found
+
+
+class _Addresses:
+    """A block of addresses: what is before the last ``@`` of each, and once each of what follows, with the ``@``."""
+
+    __slots__ = ("has_quoted", "rest_of", "rests", "users")
+
+    def __init__(self, text: bytes) -> None:
+        numbers: dict[bytes, int] = {}
+        users = []
+        self.rest_of = array("H")
+        for address in text.split(b"\n"):
+            user, sign, domain = address.rpartition(b"@")
+            users.append(user if sign else domain)
+            self.rest_of.append(numbers.setdefault(b"@" + domain if sign else b"", len(numbers)))
+        self.users, self.rests = _Lines(b"\n".join(users)), _Lines(b"\n".join(numbers))
+        self.has_quoted = b"@" in self.users.text
+
+    def __len__(self) -> int:
+        """The bytes of it."""
+        return len(self.users) + len(self.rests) + len(self.rest_of) * self.rest_of.itemsize
+
+
+class _AddressPart:
+    """A part of an address that is looked for: it may lie on either side of the ``@``, or on both."""
+
+    def __init__(self, text: bytes) -> None:
+        user, sign, domain = text.rpartition(b"@")
+        self._whole = _Part(text)
+        self._is_parted = bool(sign)
+        self._user = _Part(user, ends=True) if user else None
+        self._rest = _Part(sign + domain, starts=True) if sign else self._whole
+
+    def lines(self, block: _Addresses) -> list[int]:
+        """Which addresses of a block have it."""
+        found = self._whole.lines(block.users) if block.has_quoted or not self._is_parted else []
+        rests = set(self._rest.lines(block.rests))
+        if not rests:
+            return found
+        users = range(len(block.rest_of)) if self._user is None else self._user.lines(block.users)
+        return sorted({*found, *(line for line in users if block.rest_of[line] in rests)})
+
+
+Block = TypeVar("Block", bound=Sized)
+
+_words: Recent[_Lines] = Recent(KEPT_BYTES)  # by version: each search looks through all blocks
+_addresses: Recent[_Addresses] = Recent(KEPT_BYTES)
+
+
+def _blocks(
+    conn: ReadConn, account_id: int, kind: str, kept: Recent[Block], read: Callable[[bytes], Block]
+) -> Iterator[tuple[int, Block]]:
+    """All blocks of a kind with their numbers, in order."""
+    key = {"account": account_id, "kind": kind}
+    versions = dict(map(_pair, _VERSIONS.rows(conn, key)))
+    found = {number: block for number, version in versions.items() if (block := kept.get(version)) is not None}
+    for number, texts in _FIND.rows(conn, key, [one for one in versions if one not in found]):
+        found[number] = read(texts)
+        kept.put(versions[number], found[number])
+    return ((number, found[number]) for number in versions)
