@@ -4,7 +4,6 @@ RE2's syntax: no look-around, no back-references. Letter case does not matter, a
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 from restante.errors import Invalid
@@ -28,14 +27,6 @@ def require(text: str, field: str) -> str:
 def matches(pattern: str, text: str) -> bool:
     """Whether a pattern that ``require`` has let pass is found in a text."""
     return _compiled(pattern).search(text.encode("utf-8", "replace")) is not None
-
-
-def literal(wanted: bytes) -> Callable[[bytes], bool]:
-    """What tells whether UTF-8 text contains ``wanted``: in long texts without it twice as fast as Python's ``in``."""
-    import re2
-
-    search = re2.compile(re2.escape(wanted)).search
-    return lambda text: search(text) is not None
 
 
 @functools.lru_cache(maxsize=KEPT)

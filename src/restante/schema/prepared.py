@@ -5,7 +5,7 @@ columns of plain type (integers, text, bytes) may be used in them.
 """
 
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam
@@ -45,6 +45,17 @@ class Prepared:
         finally:
             cursor.close()
 
+    def column(self, conn: Connection, values: Mapping[str, Any]) -> list[Any]:
+        """Run it and return the values of all rows of its only column, which has no nulls."""
+        text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
+        cursor = _cursor(conn)
+        try:
+            cursor.execute(text, arrange(values))
+            found: list[Any] = cursor.fetchcolumn() if hasattr(cursor, "fetchcolumn") else _first(cursor.fetchall())
+            return found
+        finally:
+            cursor.close()
+
     def row(self, conn: Connection, values: Mapping[str, Any]) -> Row | None:
         """Run it and return the first row or None."""
         rows = self.rows(conn, values)
@@ -80,6 +91,10 @@ def _cursor(conn: Connection) -> Any:
     return conn.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
 
 
+def _first(rows: list[Row]) -> list[Any]:
+    return [row[0] for row in rows]
+
+
 _IDS = tuple(f"id{place}" for place in range(WIDTH))
 
 
@@ -96,11 +111,24 @@ class PreparedByIds:
     def rows(self, conn: Connection, values: Mapping[str, Any], ids: Sequence[int]) -> list[Row]:
         """All rows, in no order."""
         found: list[Row] = []
-        for start in range(0, len(ids), WIDTH):
-            some = list(ids[start : start + WIDTH])
-            some += some[-1:] * (WIDTH - len(some))
-            found += self._prepared.rows(conn, {**values, **dict(zip(_IDS, some, strict=True))})
+        for some in _chunks(ids):
+            found += self._prepared.rows(conn, {**values, **some})
         return found
+
+    def column(self, conn: Connection, values: Mapping[str, Any], ids: Sequence[int]) -> list[Any]:
+        """The values of all rows of the only column, which has no nulls, in no order."""
+        found: list[Any] = []
+        for some in _chunks(ids):
+            found += self._prepared.column(conn, {**values, **some})
+        return found
+
+
+def _chunks(ids: Sequence[int]) -> Iterator[dict[str, int]]:
+    """The ids as parameters, the last one again where there are fewer than a statement takes."""
+    for start in range(0, len(ids), WIDTH):
+        some = list(ids[start : start + WIDTH])
+        some += some[-1:] * (WIDTH - len(some))
+        yield dict(zip(_IDS, some, strict=True))
 
 
 _Compiled = tuple[str, Callable[[Mapping[str, Any]], Any]]

@@ -194,6 +194,16 @@ class Cursor:
         except apsw.Error as error:
             _raise(error)
 
+    def fetchcolumn(self) -> list[Any]:
+        """The values of an only column, which has no nulls, of all rows left: PEP 249's tuples take twice the time."""
+        try:
+            found = self._cursor.get
+        except apsw.Error as error:
+            _raise(error)
+        if isinstance(found, list):
+            return found
+        return [] if found is None else [found]
+
     def setinputsizes(self, *_args: Any) -> None:
         """PEP 249 lets this do nothing."""
 

@@ -8,7 +8,7 @@ import itertools
 import secrets
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Collection, Iterator, Mapping, Sized
 from typing import Any, TypeVar
 
 from sqlalchemy import bindparam, delete, insert, select
@@ -74,10 +74,9 @@ class _Lines:
 
     __slots__ = ("breaks", "text")
 
-    def __init__(self, text: bytes) -> None:
-        self.text = b"\n%b\n" % text
-        lengths = [len(line) + 1 for line in text.split(b"\n")]
-        self.breaks = array("I", itertools.accumulate(lengths, initial=0))
+    def __init__(self, lines: Collection[bytes]) -> None:
+        self.text = b"\n%b\n" % b"\n".join(lines)
+        self.breaks = array("I", itertools.accumulate([len(line) + 1 for line in lines], initial=0))
 
     def __len__(self) -> int:
         """The bytes of it."""
@@ -107,15 +106,13 @@ class _Addresses:
 
     __slots__ = ("has_quoted", "rest_of", "rests", "users")
 
-    def __init__(self, text: bytes) -> None:
-        numbers: dict[bytes, int] = {}
-        users = []
-        self.rest_of = array("H")
-        for address in text.split(b"\n"):
-            user, sign, domain = address.rpartition(b"@")
-            users.append(user if sign else domain)
-            self.rest_of.append(numbers.setdefault(b"@" + domain if sign else b"", len(numbers)))
-        self.users, self.rests = _Lines(b"\n".join(users)), _Lines(b"\n".join(numbers))
+    def __init__(self, lines: Collection[bytes]) -> None:
+        split = [line.rpartition(b"@") for line in lines]
+        rests = [sign + domain if sign else b"" for _, sign, domain in split]
+        numbers = {rest: number for number, rest in enumerate(dict.fromkeys(rests))}
+        self.rest_of = array("H", [numbers[rest] for rest in rests])
+        self.rests = _Lines(numbers)
+        self.users = _Lines([user if sign else whole for user, sign, whole in split])
         self.has_quoted = b"@" in self.users.text
 
     def __len__(self) -> int:
@@ -150,13 +147,13 @@ _addresses: Recent[_Addresses] = Recent(KEPT_BYTES)
 
 
 def _blocks(
-    conn: ReadConn, account_id: int, kind: str, kept: Recent[Block], read: Callable[[bytes], Block]
+    conn: ReadConn, account_id: int, kind: str, kept: Recent[Block], read: Callable[[list[bytes]], Block]
 ) -> Iterator[tuple[int, Block]]:
     """All blocks of a kind with their numbers, in order."""
     key = {"account": account_id, "kind": kind}
     versions = dict(map(_pair, _VERSIONS.rows(conn, key)))
     found = {number: block for number, version in versions.items() if (block := kept.get(version)) is not None}
     for number, texts in _FIND.rows(conn, key, [one for one in versions if one not in found]):
-        found[number] = read(texts)
+        found[number] = read(texts.split(b"\n"))
         kept.put(versions[number], found[number])
     return ((number, found[number]) for number in versions)

@@ -33,6 +33,11 @@ class Correspondents(NamedTuple):
     ids: list[int] | None = None
     places: list[int] | None = None
 
+    @property
+    def is_named(self) -> bool:
+        """Whether their arrivals are found without looking at all addresses once more."""
+        return self.ids is not None or self.places is not None
+
 
 class Text(NamedTuple):
     """A text that is looked for: its pattern for subjects, and for a search the correspondents that have it too."""
@@ -106,10 +111,10 @@ def places_by_subject(conn: ReadConn, account_id: AccountId, text: Text) -> set[
     key = {"account": account_id}
     first, *others = text.words or [[]]
     if text.pattern.is_exact and not others:
-        return set(itertools.chain.from_iterable(_POSTED.rows(conn, key, first)))
+        return set(_POSTED.column(conn, key, first))
     rows: list[Row] = _PLACES.rows(conn, key, first)
     for words in others:
-        among = set(itertools.chain.from_iterable(_POSTED.rows(conn, key, words)))
+        among = set(_POSTED.column(conn, key, words))
         rows = [row for row in rows if row[0] in among]
     if not text.pattern.is_exact:
         ids = sorted({row[1] for row in rows})
@@ -147,5 +152,5 @@ def _places(conn: ReadConn, account_id: AccountId, role: str, ids: Sequence[int]
         if len(found) > most:
             return None
         key = {"account": account_id, "most": max(most + 1 - len(found), 0)}
-        found += itertools.chain.from_iterable(_OF[role].rows(conn, key, ids[start : start + WIDTH]))
+        found += _OF[role].column(conn, key, ids[start : start + WIDTH])
     return found if len(found) <= most else None
