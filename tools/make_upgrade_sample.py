@@ -14,6 +14,7 @@ import smtplib
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ from tools.server import Server, command
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "upgrades"
 VOLATILE = (".sock", ".log", "-shm", "lock")
 ALICE, SALES = "alice@example.test", "sales@example.test"
+NOWHERE = {"RESTANTE_TRANSFER_SMARTHOST": "127.0.0.1:1", "RESTANTE_EGRESS_ALLOW": "127.0.0.1"}
+# what else is stored, by the command that lists it: its list and what tells one from another
+LISTS = {
+    ("alias", "list"): ("aliases", "address"),
+    ("domain", "list"): ("domains", "name"),
+    ("token", "list"): ("tokens", "prefix"),
+    ("queue", "list", "--status", "any"): ("submissions", "queue_id"),
+    ("webhook", "list"): ("webhooks", "id"),
+    ("automation", "list"): ("automations", "id"),
+}
 
 
 def messages() -> list[tuple[str, bytes]]:
@@ -59,7 +70,7 @@ def make(version: str) -> Path:
     """Write the sample of this code under the name of a version; returns its path."""
     with tempfile.TemporaryDirectory() as base:
         data_dir = Path(base) / "data"
-        environment = {**os.environ, "RESTANTE_STORAGE_INLINE_BYTES": "2048"}
+        environment = {**os.environ, **NOWHERE, "RESTANTE_STORAGE_INLINE_BYTES": "2048"}
         with Server(data_dir, flags=("--hostname", "mail.example.test"), environment=environment) as server:
             assert server.first_run is not None
             admin = server.first_run.mailbox
@@ -69,12 +80,34 @@ def make(version: str) -> Path:
             with smtplib.SMTP(*server.smtp, timeout=30) as client:
                 for recipient, raw in messages():
                     client.sendmail("joerg@example.net", recipient, raw, ["BODY=8BITMIME"])
+            _send(data_dir)
+            _program(data_dir)
             if server.stop() != 0:
                 raise SystemExit("the server did not end well")
         expected = {address: _exported(data_dir, address) for address in (admin, ALICE)}
+        told = [[command, *place, listed(data_dir, command, *place)] for command, place in LISTS.items()]
         path = FOLDER / f"{version}.tar.zst"
-        path.write_bytes(_packed(data_dir, {"version": version, "messages": expected}))
+        path.write_bytes(_packed(data_dir, {"version": version, "messages": expected, "lists": told}))
     return path
+
+
+def listed(data_dir: Path, words: Sequence[str], name: str, key: str) -> list[str]:
+    """What a command lists, by what tells one from another."""
+    return sorted(one[key] for one in command(data_dir, *words)[name])
+
+
+def _send(data_dir: Path) -> None:
+    """One message that is delivered here, and one that waits for its turn, held so that it stays as it is."""
+    words = "send", "--from", ALICE, "--subject", "sent", "--text", "A letter.", "--to"
+    command(data_dir, *words, ALICE)
+    command(data_dir, "queue", "hold", command(data_dir, *words, "far@example.net")["queue_id"])
+
+
+def _program(data_dir: Path) -> None:
+    """What calls programs: about things that do not happen when the sample is opened."""
+    command(data_dir, "webhook", "add", "https://app.example/in", "--type", "domain.removed")
+    command(data_dir, "automation", "add", "never", "--subject", "^never$", "--url", "https://app.example/in")
+    command(data_dir, "retention", "set", "--days", "10000")
 
 
 def _exported(data_dir: Path, address: str) -> dict[str, str]:

@@ -6,21 +6,25 @@ import json
 import smtplib
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 
+from tools.make_upgrade_sample import listed
 from tools.server import Server, command
 
 SAMPLES = sorted(Path(__file__).parent.glob("*.tar.zst"))
 
 
-def unpack(sample: Path, directory: Path) -> dict[str, dict[str, str]]:
-    """Put the data directory below ``directory``; returns mailbox -> file name -> SHA-256."""
+def unpack(sample: Path, directory: Path) -> dict[str, Any]:
+    """Put the data directory below ``directory``; returns what has to be in it: ``messages`` (mailbox -> file name ->
+    SHA-256) and ``lists`` (a command, its list, what tells one from another, those that are there).
+    """
     data = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(sample.read_bytes())).read()
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         archive.extractall(directory, filter="data")
-    expected: dict[str, dict[str, str]] = json.loads((directory / "expected.json").read_text("utf-8"))["messages"]
+    expected: dict[str, Any] = json.loads((directory / "expected.json").read_text("utf-8"))
     return expected
 
 
@@ -43,7 +47,9 @@ def test_every_version_opens(sample: Path, tmp_path: Path) -> None:
         assert server.first_run is None
         with smtplib.SMTP(*server.smtp, timeout=30) as client:
             client.sendmail("new@example.net", ["alice@example.test"], b"Subject: newer\r\n\r\nafter the upgrade\r\n")
-        for number, (address, messages) in enumerate(expected.items()):
+        for words, name, key, values in expected.get("lists", []):
+            assert listed(data_dir, words, name, key) == values
+        for number, (address, messages) in enumerate(expected["messages"].items()):
             found = exported(data_dir, address, tmp_path / f"out{number}")
             assert {name: found.get(name) for name in messages} == messages
             assert len(found) == len(messages) + (address == "alice@example.test")
