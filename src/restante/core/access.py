@@ -4,10 +4,10 @@ Every edge turns its credential into one ``Principal``; ``require_*`` raise Forb
 ordinary user than that: a foreign mailbox and a missing one look the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from sqlalchemy import bindparam, select
 
@@ -37,6 +37,15 @@ class Principal:
     address: str | None
     rate_limit: int | None
     scopes: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Presumed:
+    """Who presented a token a moment ago, and does again: a guess, until a statement that has ``tokens.proof`` in it
+    and these values finds anything."""
+
+    principal: Principal
+    proof: Mapping[str, Any]
 
 
 class Named(Protocol):

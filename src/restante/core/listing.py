@@ -6,14 +6,12 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Select, bindparam, case, func, null, select
+from sqlalchemy import Select, bindparam, func, null, select
 
 from restante.clock import EPOCH
-from restante.core import access, folders, messages
-from restante.core.access import Principal
-from restante.errors import Invalid
+from restante.core import folders, messages, places
+from restante.core.access import Presumed, Principal
 from restante.ids import AccountId, DomainId, FolderId, MailboxId, Uid
-from restante.mail import address as addresses
 from restante.schema import tables
 from restante.schema.connections import ReadConn
 from restante.schema.prepared import Prepared, Row
@@ -50,30 +48,24 @@ def _page(account: Any, folder: Any) -> Select[Any]:
 _PAGE = Prepared(_page(bindparam("account"), bindparam("folder")))
 
 
-def _find_page() -> Prepared:
-    """The mailboxes that an address names with their folder of some name, in the columns of a page and recognized by
-    having no recipients; and the page of the one that most likely is meant."""
-    a, b, f = tables.addresses.c, tables.mailboxes.c, tables.folders.c
+def _find_page(*, is_presumed: bool) -> Prepared:
+    """The places with their folder of some name, in the columns of a page and recognized by having no recipients; and
+    the page of the likeliest."""
+    b, f = tables.mailboxes.c, tables.folders.c
     in_folder = (f.account_id == b.account_id) & (f.mailbox_id == b.id) & (f.name == bindparam("folder"))
-    places = (
-        select(b.id, b.account_id, b.domain_id, b.address, f.id.label("folder_id"), f.name, f.role, f.messages)
-        .join_from(tables.addresses, tables.mailboxes, (b.id == a.mailbox_id) & (b.account_id == a.account_id))
-        .outerjoin(tables.folders, in_folder)
-        .where(a.address == bindparam("address"))
-        .cte("places")
-    )
-    p = places.c
-    likeliest = case((p.id == bindparam("mailbox"), 0), (p.account_id == bindparam("account"), 1), else_=2)
-    chosen = select(p.account_id, p.folder_id).order_by(likeliest, p.id).limit(1).cte("chosen")
-    page = _page(select(chosen.c.account_id).scalar_subquery(), select(chosen.c.folder_id).scalar_subquery()).subquery()
-    none = null()
+    folder = f.id.label("folder_id"), f.name, f.role, f.messages
+    named = places.named(b.id, b.account_id, b.domain_id, b.address, *folder, is_presumed=is_presumed)
+    found = named.outerjoin(tables.folders, in_folder).cte("places")
+    p, none = found.c, null()
+    meant = places.likeliest(found, p.account_id, p.folder_id).c
+    page = _page(select(meant.account_id).scalar_subquery(), select(meant.folder_id).scalar_subquery()).subquery()
     shown = select(
         p.id, p.address, p.name, p.role, none, none, p.account_id, p.domain_id, p.folder_id, none, p.messages
     )
     return Prepared(shown.union_all(select(page)))
 
 
-_FIND_PAGE = _find_page()
+_FIND_PAGE = {is_presumed: _find_page(is_presumed=is_presumed) for is_presumed in (False, True)}
 _decoder = msgspec.json.Decoder(tuple[tuple[str, str], ...])
 _kept = lru_cache(KEPT_RECIPIENTS)(_decoder.decode)
 
@@ -99,28 +91,32 @@ class Place(NamedTuple):
 
 
 def find_page(
-    conn: ReadConn, principal: Principal, address: str, folder: str, make: Make[T], *, limit: int, offset: int = 0
+    conn: ReadConn,
+    who: Principal | Presumed,
+    address: str,
+    folder: str,
+    make: Make[T],
+    *,
+    limit: int,
+    offset: int = 0,
 ) -> tuple[Place, list[T]]:
-    """A page of a folder in the mailbox that an address or alias names, if the principal may read it: one statement.
+    """A page of a folder in the mailbox that an address or alias names, if who asks may read it: one statement.
 
-    A second one where the principal may read another of the alias's mailboxes than the likeliest. The place has no
-    folder, and the page is empty, where there is none of that name. Errors: as ``access.require_mailbox``.
+    A second one where they may read another of the alias's mailboxes than the likeliest. The place has no folder, and
+    the page is empty, where there is none of that name. Errors: as ``access.require_mailbox``; for who is only presumed
+    there may be no such mailbox.
     """
-    try:
-        wanted = addresses.normalise(address)
-    except Invalid:
-        return access.choose_mailbox(conn, principal, ()), []
-    is_operator = principal.kind == "operator"
-    mailbox, account = (0, 0) if is_operator else (principal.mailbox_id or 0, principal.account_id)
-    name = "" if "\0" in folder else folders.canonical(folder)  # no engine keeps it
-    values = {"address": wanted, "folder": name, "mailbox": mailbox, "account": account}
-    rows = _FIND_PAGE.rows(conn, {**values, "limit": limit, "offset": offset})
-    places = sorted(Place._make((*row[:4], *row[6:9], row[10])) for row in rows if row[4] is None)
-    place = access.choose_mailbox(conn, principal, places)
-    likeliest = min(places, key=lambda one: (one.id != mailbox, one.account_id != account, one.id))
+    asked = places.values(who, address)
+    rows: list[Row] = []
+    if asked is not None:
+        name = "" if "\0" in folder else folders.canonical(folder)  # no engine keeps it
+        asked |= {"folder": name, "limit": limit, "offset": offset}
+        rows = _FIND_PAGE[isinstance(who, Presumed)].rows(conn, asked)
+    found = [Place._make((*row[:4], *row[6:9], row[10])) for row in rows if row[4] is None]
+    place, is_likeliest = places.choose(conn, who, found)
     if place.folder_id is None:
         return place, []
-    if place != likeliest:
+    if not is_likeliest:
         return place, list_page(conn, place.account_id, place.folder_id, make, limit=limit, offset=offset)
     return place, _made([row for row in rows if row[4] is not None], make)
 

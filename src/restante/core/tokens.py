@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, RowMapping, bindparam, delete, func, insert, or_, select, update
 
 from restante import clock, ids
 from restante.core import accounts, events, mailboxes
@@ -41,20 +41,17 @@ _MAKERS = {
 
 _T = tables.tokens.c
 _COLUMNS = tuple(column.name for column in tables.tokens.columns)
-_WITH_HOLDER = (
-    select(
-        *tables.tokens.columns,
-        tables.accounts.c.status,
-        tables.mailboxes.c.status,
-        tables.mailboxes.c.role,
-        tables.mailboxes.c.address,
-    )
-    .join(tables.accounts, tables.accounts.c.id == _T.account_id)
-    .outerjoin(
-        tables.mailboxes,
-        (tables.mailboxes.c.id == _T.mailbox_id) & (tables.mailboxes.c.account_id == _T.account_id),
-    )
+_HOLDERS = tables.tokens.join(tables.accounts, tables.accounts.c.id == _T.account_id).outerjoin(
+    tables.mailboxes,
+    (tables.mailboxes.c.id == _T.mailbox_id) & (tables.mailboxes.c.account_id == _T.account_id),
 )
+_WITH_HOLDER = select(
+    *tables.tokens.columns,
+    tables.accounts.c.status,
+    tables.mailboxes.c.status,
+    tables.mailboxes.c.role,
+    tables.mailboxes.c.address,
+).select_from(_HOLDERS)
 _HELD = Prepared(_WITH_HOLDER.where(_T.hash == bindparam("token_hash"), _T.dialect == bindparam("token_dialect")))
 
 
@@ -217,6 +214,53 @@ def find_held(conn: ReadConn, dialect: str, plain: str) -> Held | None:
     return None if row is None else _held(row)
 
 
+def proof() -> ColumnElement[bool]:
+    """For the WHERE of a statement: a token may be used, and it and its holder are as ``proof_values`` says.
+
+    So who was found with it a moment ago is found with it now.
+    """
+    same = (
+        _T.hash == bindparam("token_hash"),
+        _T.dialect == bindparam("token_dialect"),
+        _T.id == bindparam("token_id"),
+        _T.account_id == bindparam("token_account"),
+        _T.mailbox_id.is_not_distinct_from(bindparam("token_mailbox")),
+        _T.kind == bindparam("token_kind"),
+        _T.rate_limit.is_not_distinct_from(bindparam("token_rate_limit")),
+        _T.scopes.is_not_distinct_from(bindparam("token_scopes")),
+        tables.mailboxes.c.address.is_not_distinct_from(bindparam("token_address")),
+    )
+    return select(_T.id).select_from(_HOLDERS).where(*same, *_usable(bindparam("token_moment"))).exists()
+
+
+def proof_values(token: Token, address: str | None, token_hash: bytes, now: datetime) -> dict[str, Any]:
+    """What ``proof`` compares: the hash of a secret presented at ``now``, its token and the mailbox's address."""
+    return {
+        "token_hash": token_hash,
+        "token_dialect": token.dialect,
+        "token_id": token.id,
+        "token_account": token.account_id,
+        "token_mailbox": token.mailbox_id,
+        "token_kind": token.kind,
+        "token_rate_limit": token.rate_limit,
+        "token_scopes": None if token.scopes is None else " ".join(token.scopes),
+        "token_address": address,
+        "token_moment": clock.to_micros(now),
+    }
+
+
+def _usable(moment: int | BindParameter[int]) -> tuple[ColumnElement[bool], ...]:
+    """What ``is_usable`` and ``is_sound`` say, of ``_HOLDERS``."""
+    a, b = tables.accounts.c, tables.mailboxes.c
+    return (
+        _T.is_active == 1,
+        or_(_T.expires_at.is_(None), _T.expires_at > moment),
+        a.status == "active",
+        or_(_T.mailbox_id.is_(None), b.status == "active"),
+        or_(_T.mailbox_id.is_(None), _T.kind != "admin", b.role == "admin"),
+    )
+
+
 def find_by_id(conn: ReadConn, token_id: int, dialect: str | None = None) -> Held | None:
     """The token with that number, whatever its account, of one dialect if it is named; who sees it, access says."""
     statement = _WITH_HOLDER.where(_T.id == token_id)
@@ -228,21 +272,10 @@ def find_by_id(conn: ReadConn, token_id: int, dialect: str | None = None) -> Hel
 
 def find_usable(conn: ReadConn, account_id: AccountId, token_ids: Collection[TokenId], now: datetime) -> set[TokenId]:
     """Which of these tokens of an account may be used at ``now``; their account and mailboxes are looked at too."""
-    a, b = tables.accounts.c, tables.mailboxes.c
-    moment = clock.to_micros(now)
     statement = (
         select(_T.id)
-        .join(tables.accounts, a.id == _T.account_id)
-        .outerjoin(tables.mailboxes, (b.account_id == _T.account_id) & (b.id == _T.mailbox_id))
-        .where(
-            _T.account_id == account_id,
-            _T.id.in_(token_ids),
-            _T.is_active == 1,
-            or_(_T.expires_at.is_(None), _T.expires_at > moment),
-            a.status == "active",
-            or_(_T.mailbox_id.is_(None), b.status == "active"),
-            or_(_T.mailbox_id.is_(None), _T.kind != "admin", b.role == "admin"),
-        )
+        .select_from(_HOLDERS)
+        .where(_T.account_id == account_id, _T.id.in_(token_ids), *_usable(clock.to_micros(now)))
     )
     return {TokenId(row.id) for row in conn.execute(statement)}
 

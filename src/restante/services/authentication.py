@@ -1,7 +1,8 @@
 """Authentication by password: argon2id in a small pool, limits on failures, one answer for every kind of failure.
 
 An unknown name, a wrong password, a disabled mailbox and a suspended account take the same time and say the same words.
-All protocols come through ``login``, so the limits hold over all of them together.
+All protocols come through ``login``, so the limits hold over all of them together. Tokens are the dialects' own; here
+is what those do alike: noting a use, and beginning to read while it is only presumed who asks.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -18,9 +19,9 @@ from typing import TypeVar
 
 import argon2
 
-from restante import log
+from restante import ids, log
 from restante.core import access, mailboxes, tokens
-from restante.core.access import Principal
+from restante.core.access import Presumed, Principal
 from restante.core.tokens import Token
 from restante.errors import Invalid, RateLimited, RestanteError, Unauthenticated, Unavailable
 from restante.runtime import Runtime
@@ -97,6 +98,7 @@ class _Logins:
         self.turn = asyncio.Semaphore(HASH_THREADS)
         self.waiting = 0
         self.cache: OrderedDict[bytes, tuple[str, datetime]] = OrderedDict()
+        self.tokens: OrderedDict[bytes, tuple[Principal, Token]] = OrderedDict()
         self.peers = FailureWindow()
         self.names = FailureWindow()
         weakref.finalize(self, self.pool.shutdown, wait=False)
@@ -186,6 +188,31 @@ async def note_use(rt: Runtime, token: Token) -> None:
             await rt.db.write(tokens.touch, token.account_id, token.id, now)
         except RestanteError as error:
             _log.warning("token_touch_failed", token_id=int(token.id), code=error.code)
+
+
+def remember(rt: Runtime, principal: Principal, token: Token, plain: str) -> None:
+    """Keep for ``presume`` who was just found with a token."""
+    now, kept = rt.clock.now(), _of(rt).tokens
+    if tokens.needs_touch(token, now):  # and was
+        token = replace(token, last_used_at=now)
+    key = ids.token_hash(plain)
+    kept[key] = principal, token
+    kept.move_to_end(key)
+    while len(kept) > CACHE_ENTRIES:
+        kept.popitem(last=False)
+
+
+def presume(rt: Runtime, dialect: str, plain: str) -> Presumed | None:
+    """Who presents a token, for reading functions that prove it, if it was seen within the last minute.
+
+    So nothing has to be made void when a token, its mailbox or its account changes, here or on another node.
+    """
+    now, key = rt.clock.now(), ids.token_hash(plain)
+    found = _of(rt).tokens.get(key)
+    if found is None or found[1].dialect != dialect or tokens.needs_touch(found[1], now):
+        return None
+    principal, token = found
+    return Presumed(principal, tokens.proof_values(token, principal.address, key, now))
 
 
 async def hash_password(rt: Runtime, password: str) -> str:

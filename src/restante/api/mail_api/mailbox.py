@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from restante.api.mail_api import auth, mail_shapes, paging, shapes
 from restante.core import access, folders, listing, messages
-from restante.core.access import Principal
+from restante.core.access import Presumed, Principal
 from restante.core.folders import Folder
 from restante.core.mailboxes import Mailbox
 from restante.core.messages import MessageRow
@@ -55,9 +55,12 @@ async def list_folders(call: Call) -> Answer:
 
 async def list_messages(call: Call) -> Answer:
     """List the messages of a folder, newest first."""
-    caller = await auth.require(call)
-    query = schemas.query(call, shapes.ListQuery)
-    return _listed(await call.rt.db.read(read_page, caller.principal, call.params["email"], query))
+    _, listed = await auth.read(call, read_page, _list_query)
+    return _listed(listed)
+
+
+def _list_query(call: Call) -> shapes.ListQuery:
+    return schemas.query(call, shapes.ListQuery)
 
 
 def _listed(listed: FolderPage) -> Answer:
@@ -108,11 +111,9 @@ def read_own(conn: ReadConn, principal: Principal, address: str) -> Mailbox:
 
 
 @single
-def read_page(conn: ReadConn, principal: Principal, address: str, query: shapes.ListQuery) -> FolderPage:
-    """A page of a folder that the principal may read. Errors: Forbidden, NotFound (mailbox, folder)."""
-    place, items = listing.find_page(
-        conn, principal, address, query.folder, _item, limit=query.limit, offset=query.offset
-    )
+def read_page(conn: ReadConn, who: Principal | Presumed, address: str, query: shapes.ListQuery) -> FolderPage:
+    """A page of a folder that who asks may read. Errors: Forbidden, NotFound (mailbox, folder)."""
+    place, items = listing.find_page(conn, who, address, query.folder, _item, limit=query.limit, offset=query.offset)
     if place.folder is None:
         raise paging.no_folder(query.folder)
     return FolderPage(place.address, paging.shown(place.folder, place.role), place.messages or 0, items)

@@ -1,11 +1,13 @@
 """Endpoint 8: search in a mailbox."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from restante.api.mail_api import auth, paging, shapes
-from restante.core import access, folders
+from restante.core import folders, places
 from restante.core import search as core_search
-from restante.core.access import Principal
+from restante.core.access import Presumed, Principal
+from restante.core.places import NamedFolder
 from restante.core.search import Results
 from restante.http import schemas
 from restante.http.answers import Answer
@@ -30,11 +32,7 @@ async def search(call: Call) -> Answer:
     A query that too many messages or words might match is cut short: `X-Search-Complete: false` says that there may be
     more, in `total` too.
     """
-    caller = await auth.require(call)
-    query = schemas.query(call, shapes.SearchQuery)
-    if len(query.q.strip()) < 2:
-        raise Refused(schemas.refusal([("q", "Expected str of length >= 2")]))
-    hits = await call.rt.db.read(read_hits, caller.principal, call.params["email"], query)
+    query, hits = await auth.read(call, read_hits, _query)
     found = [
         shapes.FoundMessage(
             hit.row.uid,
@@ -50,13 +48,27 @@ async def search(call: Call) -> Answer:
     return shapes.answer(shapes.SearchResult(True, query.q, hits.page.total, found), headers=headers)
 
 
+def _query(call: Call) -> shapes.SearchQuery:
+    query = schemas.query(call, shapes.SearchQuery)
+    if len(query.q.strip()) < 2:
+        raise Refused(schemas.refusal([("q", "Expected str of length >= 2")]))
+    return query
+
+
 @scanning
-def read_hits(conn: ReadConn, principal: Principal, address: str, query: shapes.SearchQuery) -> Hits:
-    """Hits in a mailbox that the principal may read. Errors: Forbidden, NotFound (mailbox, folder)."""
-    mailbox = access.require_mailbox(conn, principal, address)
-    wanted = None if query.folder == ALL_FOLDERS else paging.require_folder(conn, mailbox, query.folder).id
+def read_hits(conn: ReadConn, who: Principal | Presumed, address: str, query: shapes.SearchQuery) -> Hits:
+    """Hits in a mailbox that who asks may read. Errors: Forbidden, NotFound (mailbox, folder)."""
+    place, found = places.find_folders(conn, who, address)
+    wanted = None if query.folder == ALL_FOLDERS else _folder_id(found, query.folder)
     page = core_search.search(
-        conn, mailbox.account_id, mailbox.id, query.q, folder_id=wanted, limit=query.limit, offset=query.offset
+        conn, place.account_id, place.id, query.q, folder_id=wanted, limit=query.limit, offset=query.offset
     )
-    listed = folders.list_folders(conn, mailbox.account_id, mailbox.id)
-    return Hits(page, {folder.id: paging.shown_name(folder) for folder in listed})
+    return Hits(page, {folder.id: paging.shown(folder.name, folder.role) for folder in found})
+
+
+def _folder_id(found: Sequence[NamedFolder], name: str) -> FolderId:
+    wanted = folders.canonical(name)
+    for folder in found:
+        if folder.name == wanted:
+            return folder.id
+    raise paging.no_folder(name)
