@@ -74,7 +74,7 @@ def test_core_functions_take_a_connection_and_then_the_account() -> None:
                 continue
             assert parameters[0].annotation in (ReadConn, WriteConn), f"{module.__name__}.{name}"
             second = parameters[1].name if len(parameters) > 1 else ""
-            if second not in ("account_id", "principal"):
+            if second not in ("account_id", "principal", "who"):
                 found.add(f"{module.__name__.removeprefix('restante.core.')}.{name}")
     assert found == WITHOUT_ACCOUNT
 

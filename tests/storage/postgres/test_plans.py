@@ -12,7 +12,23 @@ from typing import Any
 import psycopg
 import pytest
 
-from restante.core import accounts, contents, deliveries, domains, events, folders, mailboxes, messages, routing
+from restante import ids
+from restante.core import (
+    access,
+    accounts,
+    contents,
+    deliveries,
+    domains,
+    events,
+    folders,
+    listing,
+    mailboxes,
+    messages,
+    places,
+    routing,
+    tokens,
+)
+from restante.core.access import Presumed, Principal
 from restante.core.contents import NewContent
 from restante.core.delivery import Delivered, Summary, Target
 from restante.core.messages import Flag
@@ -53,6 +69,15 @@ class World:
         self.mailbox = mailboxes.create(self.conn, self.account, "bob@example.test", NOW).id
         self.trash = folders.get_folder(self.conn, self.account, self.mailbox, "Trash").id
         self.message = self.deliver()
+
+        token, plain = tokens.create(self.conn, self.account, "mail-api", "user", "", NOW, self.mailbox)
+        principal, _ = access.authenticate_token(self.conn, "mail-api", plain, NOW)
+        proof = tokens.proof_values(token, principal.address, ids.token_hash(plain), NOW)
+        self.presumed = Presumed(principal, proof)
+
+    def find_page(self, who: Principal | Presumed) -> None:
+        _, items = listing.find_page(self.conn, who, "bob@example.test", "INBOX", lambda *_: None, limit=50)
+        assert len(items) == 1
 
     def call(self) -> bytes:
         """A delivery."""
@@ -102,6 +127,10 @@ HOT: dict[str, Callable[[World], object]] = {
     "folders": lambda w: folders.list_folders(w.conn, w.account, w.mailbox),
     "folder": lambda w: folders.find_folder(w.conn, w.account, w.mailbox, "INBOX"),
     "page": lambda w: messages.list_page(w.conn, w.account, w.message.folder_id, limit=50),
+    "page of an address": lambda w: w.find_page(access.OPERATOR),
+    "page of an address, token and all": lambda w: w.find_page(w.presumed),
+    "folders of an address": lambda w: places.find_folders(w.conn, access.OPERATOR, "bob@example.test"),
+    "folders of an address, token and all": lambda w: places.find_folders(w.conn, w.presumed, "bob@example.test"),
     "message by uid": lambda w: messages.find(w.conn, w.account, w.message.folder_id, 1),
     "message": lambda w: messages.get(w.conn, w.account, w.message.message_id),
     "message by public id": lambda w: messages.get_public(w.conn, w.account, uuid.UUID(w.message.public_id)),
