@@ -58,6 +58,7 @@ async def test_answers(resolver: SystemResolver) -> None:
     assert set(await resolver.txt("a.example")) == {"v=spf1 a -all", "other", "grün \ufffd"}
     assert await resolver.mx("a.example.") == (Mx(10, "mx1.a.example"), Mx(20, "mx2.a.example"))
     assert await resolver.mx("null.example") == (Mx(0, ""),)
+    assert await resolver.addresses("LocalHost.") == ("::1", "127.0.0.1"), "name servers know nothing of it"
     assert await resolver.addresses("a.example") == ("2001:db8::1", "192.0.2.1")
 
 

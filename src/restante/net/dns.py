@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 5.0
 MAX_RECORDS = 100
+LOOPBACK = ("::1", "127.0.0.1")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -61,6 +62,8 @@ class SystemResolver:
         return tuple(sorted(Mx(item.preference, "" if item.host == "." else item.host) for item in found))
 
     async def addresses(self, name: str) -> tuple[str, ...]:
+        if name.rstrip(".").lower() == "localhost":  # no name server is asked for it (RFC 6761 §6.3)
+            return LOOPBACK
         found = [str(record.address) for kind in ("AAAA", "A") for record in await self._ask(name, kind)]
         return tuple(found[:MAX_RECORDS])
 
