@@ -1,12 +1,15 @@
-"""Deliveries as calls: in a form of their own on the way to the writer, and many as one where statements are journeys.
+"""Deliveries as calls: in a form of their own on the way to the writer, and many as one.
 
-One by one a delivery is three statements for PostgreSQL. A group of them is three in all: counters of folders and
-mailboxes and ids for the rows; contents, messages and the index's queue; the events.
+A group changes each counter (of a folder, a mailbox, an account) once. Where statements are journeys it is three
+of them: the counters and ids for the rows; contents, messages and the index's queue; the events.
 """
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Integer, bindparam, func, insert, literal_column, select, union_all, update
@@ -16,10 +19,10 @@ from restante.core import contents, delivery, events
 from restante.core.contents import NewContent
 from restante.core.delivery import Delivered, Summary, Target
 from restante.errors import NotFound
-from restante.ids import AccountId, FolderId, MailboxId, MessageId, ModSeq, Uid
+from restante.ids import AccountId, FolderId, MailboxId, ModSeq, Uid
 from restante.schema import tables
 from restante.schema.arrays import Rows
-from restante.schema.connections import WriteConn, concurrent, together
+from restante.schema.connections import WriteConn, concurrent, is_remote, together
 from restante.schema.prepared import Prepared
 
 
@@ -115,36 +118,118 @@ class _Placed(NamedTuple):
     size: int
 
 
+class _New(NamedTuple):
+    """A content to be stored."""
+
+    account_id: AccountId
+    content: NewContent
+    uses: int
+    received_at: int  # microseconds
+
+
+_MessageRow = dict[str, Any]
+
+
 def _deliver_together(conn: WriteConn, arguments: Sequence[tuple[bytes]]) -> list[bytes]:
     """As ``deliver_encoded`` for each. Raises NotFound when any mailbox or folder is gone."""
     calls = [_calls.decode(call) for (call,) in arguments]
-    new: list[tuple[_Call, AccountId, NewContent, int]] = []
+    new: list[_New] = []
     placed: list[_Placed] = []
     for number, call in enumerate(calls):
         for account_id, content in call.parts:
             mine = [target for target in call.targets if target.account_id == account_id]
             placed += [_Placed(number, len(new), target, content.size_bytes + len(target.trace)) for target in mine]
-            new.append((call, account_id, content, len(mine)))
-    folders, message_ids, content_ids = _take_numbers(conn, placed, max(len(placed), len(new)))
+            new.append(_New(account_id, content, len(mine), call.received_at))
+    rows = (_store_at_once if is_remote(conn) else _store_in_steps)(conn, calls, new, placed)
     done: list[list[Delivered]] = [[] for _ in calls]
     told: list[events.Facts] = []
-    rows = []
-    for (number, content_at, target, size), message_id in zip(placed, message_ids, strict=False):
-        call, public_id = calls[number], ids.new_uuid()
-        folder_id, uid, modseq = next(folders[target.account_id, target.mailbox_id, target.folder])
-        columns = delivery.columns(target, content_ids[content_at], public_id, size, call.summary, call.received_at)
-        rows.append(columns | {"id": message_id, "folder_id": folder_id, "uid": uid, "modseq": modseq})
-        delivered = Delivered(MessageId(message_id), str(public_id), target.mailbox_id, folder_id, uid, modseq)
+    for (number, _, target, size), row in zip(placed, rows, strict=True):
+        call, public_id = calls[number], str(UUID(bytes=row["public_id"]))
+        delivered = Delivered(row["id"], public_id, target.mailbox_id, row["folder_id"], row["uid"], row["modseq"])
         done[number].append(delivered)
-        fact = delivery.fact(delivered, target, call.summary, size)
-        told.append(events.Facts(target.account_id, [fact], clock.from_micros(call.received_at), size))
-    kept = [
-        contents.row(account_id, content, uses, call.received_at) | {"id": content_id}
-        for (call, account_id, content, uses), content_id in zip(new, content_ids, strict=False)
-    ]
-    _ADD.run(conn, _added.values(rows) | contents.ADDED.values(kept))
+        told.append(
+            events.Facts(
+                target.account_id, [delivery.fact(delivered, target, call.summary, size)], call.received_at, size
+            )
+        )
     events.record_together(conn, told)
     return [_encoder.encode(delivered) for delivered in done]
+
+
+def _store_at_once(
+    conn: WriteConn, calls: Sequence[_Call], new: Sequence[_New], placed: Sequence[_Placed]
+) -> list[_MessageRow]:
+    """Store contents and messages with two statements; returns the rows of the messages. Raises NotFound.
+
+    Rows that others may change too are taken in the order of their keys.
+    """
+    by_folder, by_mailbox = _by_counter(placed)
+    places = sorted(by_folder)
+    grown = [
+        {"account_id": account_id, "mailbox_id": mailbox_id, "name": name, "place": at} | _more(by_folder[key])
+        for at, key in enumerate(places)
+        for account_id, mailbox_id, name in (key,)
+    ]
+    counted = [
+        {"account_id": account_id, "id": mailbox_id} | _more(by_mailbox[account_id, mailbox_id])
+        for account_id, mailbox_id in sorted(by_mailbox)
+    ]
+    wanted = max(len(placed), len(new))
+    taken = _TAKE.rows(conn, {"rows": wanted, **_grown.values(grown), **_counted.values(counted)})
+    folders = {places[row[1]]: _numbers(len(by_folder[places[row[1]]]), *row[2:]) for row in taken if row[0] == 0}
+    if len(folders) < len(by_folder) or sum(row[0] == 1 for row in taken) < len(by_mailbox):
+        raise NotFound("a folder or mailbox is gone", code="folder_not_found")
+    message_ids, content_ids = zip(*[row[1:3] for row in taken if row[0] == 2], strict=True)
+    rows = _rows(calls, placed, folders, content_ids)
+    for row, message_id in zip(rows, message_ids, strict=False):
+        row["id"] = message_id
+    kept = [contents.row(*one) | {"id": content_id} for one, content_id in zip(new, content_ids, strict=False)]
+    _ADD.run(conn, _added.values(rows) | contents.ADDED.values(kept))
+    return rows
+
+
+def _store_in_steps(
+    conn: WriteConn, calls: Sequence[_Call], new: Sequence[_New], placed: Sequence[_Placed]
+) -> list[_MessageRow]:
+    """As ``_store_at_once``, with small statements."""
+    by_folder, by_mailbox = _by_counter(placed)
+    folders = {
+        place: _numbers(len(mine), *delivery.grow(conn, *place, _more(mine))) for place, mine in by_folder.items()
+    }
+    for mailbox, mine in by_mailbox.items():
+        delivery.count(conn, *mailbox, _more(mine))
+    rows = _rows(calls, placed, folders, [contents.add(conn, *one) for one in new])
+    for row in rows:
+        row["id"] = delivery.add(conn, row["account_id"], row)
+    for account_id, some in groupby(rows, itemgetter("account_id")):
+        delivery.queue(conn, account_id, [row["id"] for row in some])
+    return rows
+
+
+def _by_counter(
+    placed: Sequence[_Placed],
+) -> tuple[dict[_Place, list[_Placed]], dict[tuple[AccountId, MailboxId], list[_Placed]]]:
+    """The messages by folder and by mailbox."""
+    by_folder: dict[_Place, list[_Placed]] = {}
+    by_mailbox: dict[tuple[AccountId, MailboxId], list[_Placed]] = {}
+    for one in placed:
+        account_id, mailbox_id = one.target.account_id, one.target.mailbox_id
+        by_folder.setdefault((account_id, mailbox_id, one.target.folder), []).append(one)
+        by_mailbox.setdefault((account_id, mailbox_id), []).append(one)
+    return by_folder, by_mailbox
+
+
+def _rows(
+    calls: Sequence[_Call], placed: Sequence[_Placed], folders: dict[_Place, "_Numbers"], content_ids: Sequence[int]
+) -> list[_MessageRow]:
+    """The rows of the messages, but for their ids."""
+    rows = []
+    for number, content, target, size in placed:
+        call = calls[number]
+        folder_id, uid, modseq = next(folders[target.account_id, target.mailbox_id, target.folder])
+        row = delivery.columns(target, content_ids[content], ids.new_uuid(), size, call.summary, call.received_at)
+        rows.append(row | {"folder_id": folder_id, "uid": uid, "modseq": modseq})
+    return rows
 
 
 @concurrent
@@ -157,37 +242,6 @@ def deliver_encoded(conn: WriteConn, call: bytes) -> bytes:
 
 
 _Numbers = Iterator[tuple[FolderId, Uid, ModSeq]]  # for the messages of one folder, in turn
-
-
-def _take_numbers(
-    conn: WriteConn, placed: Sequence[_Placed], rows: int
-) -> tuple[dict[_Place, _Numbers], list[int], list[int]]:
-    """Count the messages; returns the numbers of each folder, and as many ids for messages and for contents.
-
-    Rows that others may change too are taken in the order of their keys. Raises NotFound.
-    """
-    by_folder: dict[_Place, list[_Placed]] = {}
-    by_mailbox: dict[tuple[AccountId, MailboxId], list[_Placed]] = {}
-    for one in placed:
-        account_id, mailbox_id = one.target.account_id, one.target.mailbox_id
-        by_folder.setdefault((account_id, mailbox_id, one.target.folder), []).append(one)
-        by_mailbox.setdefault((account_id, mailbox_id), []).append(one)
-    places = sorted(by_folder)
-    grown = [
-        {"account_id": account_id, "mailbox_id": mailbox_id, "name": name, "place": at} | _more(by_folder[key])
-        for at, key in enumerate(places)
-        for account_id, mailbox_id, name in (key,)
-    ]
-    counted = [
-        {"account_id": account_id, "id": mailbox_id} | _more(by_mailbox[account_id, mailbox_id])
-        for account_id, mailbox_id in sorted(by_mailbox)
-    ]
-    taken = _TAKE.rows(conn, {"rows": rows, **_grown.values(grown), **_counted.values(counted)})
-    folders = {places[row[1]]: _numbers(len(by_folder[places[row[1]]]), *row[2:]) for row in taken if row[0] == 0}
-    if len(folders) < len(by_folder) or sum(row[0] == 1 for row in taken) < len(by_mailbox):
-        raise NotFound("a folder or mailbox is gone", code="folder_not_found")
-    new = [row for row in taken if row[0] == 2]
-    return folders, [row[1] for row in new], [row[2] for row in new]
 
 
 def _more(placed: Sequence[_Placed]) -> dict[str, int]:

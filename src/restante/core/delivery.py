@@ -4,7 +4,7 @@ Content, message rows, folder and mailbox counters, events and the search index'
 commit the message is there whole, before it not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -20,7 +20,9 @@ from restante.errors import NotFound
 from restante.ids import AccountId, FolderId, MailboxId, MessageId, ModSeq, Uid
 from restante.schema import tables
 from restante.schema.connections import WriteConn, concurrent, is_remote
-from restante.schema.prepared import Prepared, Row
+from restante.schema.prepared import Prepared
+
+_SEEN = int(Flag.SEEN)  # the operators of flags take microseconds
 
 
 class Summary(NamedTuple):
@@ -71,9 +73,9 @@ _TAKE_UID = Prepared(
         _f.name == bindparam("in_folder"),
     )
     .values(
-        uid_next=_f.uid_next + 1,
-        modseq=_f.modseq + 1,
-        messages=_f.messages + 1,
+        uid_next=_f.uid_next + bindparam("more_messages"),
+        modseq=_f.modseq + bindparam("more_messages"),
+        messages=_f.messages + bindparam("more_messages"),
         unseen=_f.unseen + bindparam("more_unseen"),
         size_bytes=_f.size_bytes + bindparam("more_bytes"),
     )
@@ -82,7 +84,7 @@ _TAKE_UID = Prepared(
 _COUNT_MAILBOX = Prepared(
     update(tables.mailboxes)
     .where(_b.account_id == bindparam("in_account"), _b.id == bindparam("in_mailbox"), _b.status != "removed")
-    .values(used_bytes=_b.used_bytes + bindparam("more_bytes"), messages=_b.messages + 1)
+    .values(used_bytes=_b.used_bytes + bindparam("more_bytes"), messages=_b.messages + bindparam("more_messages"))
 )
 _INSERT_MESSAGE = Prepared(
     insert(tables.messages)
@@ -95,7 +97,10 @@ _INSERT_QUEUE = Prepared(
 
 
 def _at_once() -> Prepared:
-    """The four statements above as one, for engines where each is a journey; the result is ``_place_in_steps``'s."""
+    """The four statements above as one, for engines where each is a journey: folder, next UID, modseq, message.
+
+    No row when there is no such folder; no message when the mailbox is removed.
+    """
     taken, counted = _TAKE_UID.statement.cte("taken"), _COUNT_MAILBOX.statement.returning(_b.id).cte("counted")
     found = {"folder_id": taken.c.id, "uid": taken.c.uid_next - 1, "modseq": taken.c.modseq}
     columns = {c.name: found.get(c.name, bindparam(c.name, type_=c.type)) for c in tables.messages.columns}
@@ -148,22 +153,75 @@ def place(conn: WriteConn, target: Target, content_id: int, size: int, summary: 
     The content's uses, the event and the account's used bytes are the caller's. Raises NotFound.
     """
     public_id = ids.new_uuid()
-    values = columns(target, content_id, public_id, size, summary, micros) | {
-        "in_account": target.account_id,
-        "in_mailbox": target.mailbox_id,
-        "in_folder": target.folder,
-        "more_unseen": unseen(target),
-        "more_bytes": size,
-    }
-    row = _PLACE.row(conn, values) if is_remote(conn) else _place_in_steps(conn, values)
-    if row is None:
-        raise NotFound("the folder is gone", code="folder_not_found")
-    folder_id, uid_next, modseq, message_id = row
-    if message_id is None:
-        raise NotFound("the mailbox is removed", code="mailbox_not_found")
+    row = columns(target, content_id, public_id, size, summary, micros)
+    counted = {"messages": 1, "unseen": unseen(target), "size_bytes": size}
+    if is_remote(conn):
+        taken = _PLACE.row(conn, row | _bound(target.account_id, target.mailbox_id, target.folder, counted))
+        if taken is None:
+            raise _folder_gone()
+        folder_id, uid_next, modseq, message_id = taken
+        if message_id is None:
+            raise _mailbox_gone()
+    else:
+        folder_id, uid_next, modseq = grow(conn, target.account_id, target.mailbox_id, target.folder, counted)
+        count(conn, target.account_id, target.mailbox_id, counted)
+        row |= {"folder_id": folder_id, "uid": uid_next - 1, "modseq": modseq}
+        message_id = add(conn, target.account_id, row)
+        queue(conn, target.account_id, [message_id])
     return Delivered(
         MessageId(message_id), str(public_id), target.mailbox_id, FolderId(folder_id), Uid(uid_next - 1), ModSeq(modseq)
     )
+
+
+def grow(
+    conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, folder: str, more: Mapping[str, int]
+) -> tuple[int, int, int]:
+    """Count new messages in a folder: ``messages``, ``unseen`` and ``size_bytes`` of them.
+
+    Returns the folder's id, its next UID and its modseq after the last of them. Raises NotFound.
+    """
+    taken = _TAKE_UID.row(conn, _bound(account_id, mailbox_id, folder, more))
+    if taken is None:
+        raise _folder_gone()
+    folder_id, uid_next, modseq = taken
+    return folder_id, uid_next, modseq
+
+
+def count(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, more: Mapping[str, int]) -> None:
+    """Count new messages in a mailbox. Raises NotFound."""
+    if not _COUNT_MAILBOX.run(conn, _bound(account_id, mailbox_id, "", more)):
+        raise _mailbox_gone()
+
+
+def add(conn: WriteConn, account_id: AccountId, row: Mapping[str, Any]) -> MessageId:
+    """Write the row of a message, but for its id, which is returned."""
+    added = _INSERT_MESSAGE.row(conn, {**row, "account_id": account_id})
+    assert added is not None
+    return MessageId(added[0])
+
+
+def queue(conn: WriteConn, account_id: AccountId, message_ids: Iterable[MessageId]) -> None:
+    """Leave messages to the indexer."""
+    _INSERT_QUEUE.many(conn, [{"account_id": account_id, "message_id": message_id} for message_id in message_ids])
+
+
+def _bound(account_id: AccountId, mailbox_id: MailboxId, folder: str, more: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "in_account": account_id,
+        "in_mailbox": mailbox_id,
+        "in_folder": folder,
+        "more_messages": more["messages"],
+        "more_unseen": more["unseen"],
+        "more_bytes": more["size_bytes"],
+    }
+
+
+def _folder_gone() -> NotFound:
+    return NotFound("the folder is gone", code="folder_not_found")
+
+
+def _mailbox_gone() -> NotFound:
+    return NotFound("the mailbox is removed", code="mailbox_not_found")
 
 
 def columns(
@@ -196,21 +254,7 @@ def columns(
 
 def unseen(target: Target) -> int:
     """What a message adds to the unseen ones of its folder."""
-    return 0 if target.flags & Flag.SEEN else 1
-
-
-def _place_in_steps(conn: WriteConn, values: dict[str, Any]) -> Row | None:
-    """Folder, next UID, modseq, message (None: the mailbox is removed); None when there is no such folder."""
-    taken = _TAKE_UID.row(conn, values)
-    if taken is None:
-        return None
-    if not _COUNT_MAILBOX.run(conn, values):
-        return *taken, None
-    values |= {"folder_id": taken[0], "uid": taken[1] - 1, "modseq": taken[2]}
-    row = _INSERT_MESSAGE.row(conn, values)
-    assert row is not None
-    _INSERT_QUEUE.run(conn, {"account_id": values["account_id"], "message_id": row[0]})
-    return *taken, row[0]
+    return 0 if target.flags & _SEEN else 1
 
 
 def fact(delivered: Delivered, target: Target, summary: Summary, size: int) -> events.NewEvent:

@@ -96,8 +96,7 @@ class Event:
     body: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
+class NewEvent(NamedTuple):
     """A fact about to be recorded."""
 
     type: str
@@ -110,7 +109,7 @@ class Facts(NamedTuple):
 
     account_id: int
     facts: list[NewEvent]
-    now: datetime
+    created_at: int  # microseconds
     more_bytes: int
 
 
@@ -137,9 +136,37 @@ def record_all(
 
     ``more_bytes`` is added to what the account uses, as its row is being changed anyway.
     """
-    taken = {"in_account": account_id, "count": len(facts), "more_bytes": more_bytes}
     created_at = clock.to_micros(now)
-    rows = [_row(account_id, fact, created_at) for fact in facts]
+    last = _record_rows(conn, account_id, [_row(account_id, fact, created_at) for fact in facts], more_bytes)
+    touch(conn, account_id)
+    return EventNumber(last)
+
+
+def record_together(conn: WriteConn, told: Sequence[Facts]) -> None:
+    """Write the events of several accounts, counting in each account once; each account's in this order."""
+    given: dict[int, list[dict[str, Any]]] = {}
+    more_bytes: dict[int, int] = {}
+    for account_id, facts, created_at, more in told:
+        given.setdefault(account_id, []).extend(_row(account_id, fact, created_at) for fact in facts)
+        more_bytes[account_id] = more_bytes.get(account_id, 0) + more
+    if is_remote(conn):
+        counted = [
+            {"account_id": account_id, "count": len(given[account_id]), "more_bytes": more_bytes[account_id]}
+            for account_id in sorted(given)
+        ]
+        rows = [row | {"place": len(rows) - at} for rows in given.values() for at, row in enumerate(rows, 1)]
+        if _RECORD_TOGETHER.run(conn, _counted.values(counted) | _given.values(rows)) != len(rows):
+            raise NotFound("no such account", code="account_not_found")
+    else:
+        for account_id, rows in given.items():
+            _record_rows(conn, account_id, rows, more_bytes[account_id])
+    for account_id in given:
+        touch(conn, account_id)
+
+
+def _record_rows(conn: WriteConn, account_id: int, rows: Sequence[dict[str, Any]], more_bytes: int) -> int:
+    """Number events of an account and write them; returns the number of the last. Raises NotFound."""
+    taken = {"in_account": account_id, "count": len(rows), "more_bytes": more_bytes}
     is_one_journey = len(rows) == 1 and is_remote(conn)
     row = _RECORD.row(conn, taken | rows[0]) if is_one_journey else _TAKE_NUMBERS.row(conn, taken)
     if row is None:
@@ -147,28 +174,7 @@ def record_all(
     last = int(row[0])
     if not is_one_journey:
         _INSERT.many(conn, [one | {"number": number} for number, one in enumerate(rows, last - len(rows) + 1)])
-    touch(conn, account_id)
-    return EventNumber(last)
-
-
-def record_together(conn: WriteConn, told: Sequence[Facts]) -> None:
-    """Write the events of several accounts in one statement, where each is a journey; each account's in this order."""
-    given: dict[int, list[dict[str, Any]]] = {}
-    more_bytes: dict[int, int] = {}
-    for account_id, facts, now, more in told:
-        created_at = clock.to_micros(now)
-        given.setdefault(account_id, []).extend(_row(account_id, fact, created_at) for fact in facts)
-        more_bytes[account_id] = more_bytes.get(account_id, 0) + more
-    counted = [
-        {"account_id": account_id, "count": len(given[account_id]), "more_bytes": more_bytes[account_id]}
-        for account_id in sorted(given)
-    ]
-    rows = [row | {"place": len(rows) - at} for rows in given.values() for at, row in enumerate(rows, 1)]
-    recorded = _RECORD_TOGETHER.run(conn, _counted.values(counted) | _given.values(rows))
-    if recorded != len(rows):
-        raise NotFound("no such account", code="account_not_found")
-    for account_id in given:
-        touch(conn, account_id)
+    return last
 
 
 def _row(account_id: int, fact: NewEvent, created_at: int) -> dict[str, Any]:

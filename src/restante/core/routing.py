@@ -1,7 +1,7 @@
 """Routing: which mailboxes a recipient address leads to, and why it leads nowhere.
 
 The one look-up that starts without an account: mail arrives for an address. It runs once per recipient of every
-message, so it is one prepared statement (two when only a catch-all can take the mail).
+message, so it is one prepared statement.
 """
 
 from collections.abc import Callable, Sequence
@@ -41,27 +41,35 @@ class Route(NamedTuple):
 
 _D, _A, _M, _T = tables.domains.c, tables.addresses.c, tables.mailboxes.c, tables.accounts.c
 _MAILBOX = (_M.id, _M.address, _M.status, _M.used_bytes, _M.quota_bytes)
+_catch_all = tables.mailboxes.alias("catch_all")
+_C = _catch_all.c
 
-# Each row: domain (id, account, approved_at, dns_status, catch-all), account (status, used, quota), the address that
-# matched, mailbox. A domain without a matching address gives one row whose address is null. Only mailboxes of the
-# domain's own account join; the addresses are found by their key alone (an account may have a million).
+# Each row: domain (id, account, approved_at, dns_status), account (status, used, quota), the domain's catch-all, the
+# address that matched, its mailbox. A domain without a matching address gives one row whose address is null. Only
+# mailboxes of the domain's own account join; addresses are found by their key alone (an account may have a million).
 _COLUMNS = (
     _D.id,
     _D.account_id,
     _D.approved_at,
     _D.dns_status,
-    _D.catch_all_mailbox_id,
     _T.status,
     _T.used_bytes,
     _T.quota_bytes,
+    _C.id,
+    _C.address,
+    _C.status,
+    _C.used_bytes,
+    _C.quota_bytes,
     _A.address,
     *_MAILBOX,
 )
+_OF_DOMAIN = (_C.id == _D.catch_all_mailbox_id) & (_C.account_id == _D.account_id)
 _OF_ACCOUNT = (_M.id == _A.mailbox_id) & (_M.account_id == _A.account_id) & (_M.account_id == _D.account_id)
 _BY_ADDRESS = Prepared(
     select(*_COLUMNS)
     .select_from(
         tables.domains.join(tables.accounts, _T.id == _D.account_id)
+        .outerjoin(_catch_all, _OF_DOMAIN)
         .outerjoin(tables.addresses, _A.address.in_((bindparam("exact"), bindparam("base"))))
         .outerjoin(tables.mailboxes, _OF_ACCOUNT)
     )
@@ -72,11 +80,11 @@ _BY_ADDRESSES = Prepared(
     select(_given.c.place, *_COLUMNS).select_from(
         _given.table.join(tables.domains, _D.name == _given.c.domain)
         .join(tables.accounts, _T.id == _D.account_id)
+        .outerjoin(_catch_all, _OF_DOMAIN)
         .outerjoin(tables.addresses, _A.address == _given.c.address)
         .outerjoin(tables.mailboxes, _OF_ACCOUNT)
     )
 )
-_BY_ID = Prepared(select(*_MAILBOX).where(_M.account_id == bindparam("account"), _M.id == bindparam("mailbox")))
 _S = tables.submissions.c
 _BY_TOKEN = Prepared(
     select(_S.id, _S.sender, *_MAILBOX)
@@ -156,7 +164,7 @@ def _routes(conn: ReadConn, wanted: _Wanted, rows: list[Row]) -> tuple[Route, ..
     address, local, domain, _, size_bytes = wanted
     if not rows:
         raise Forbidden(f"{domain} is not a domain of this server.", code="relay_denied")
-    domain_id, account_id, approved_at, dns_status, catch_all, status, used, quota = rows[0][:8]
+    domain_id, account_id, approved_at, dns_status, status, used, quota, *catch_all = rows[0][:12]
     if not _is_local(approved_at, dns_status):
         raise Forbidden(f"The domain {domain} is not active.", code="domain_inactive")
     if status != "active":
@@ -172,11 +180,11 @@ def _routes(conn: ReadConn, wanted: _Wanted, rows: list[Row]) -> tuple[Route, ..
             return (
                 Route(AccountId(account_id), mailbox_id, DomainId(domain_id), address, row[1], SubmissionId(row[0])),
             )
-    matched = [row[8:] for row in rows if row[8] is not None and row[9] is not None]
+    matched = [row[12:] for row in rows if row[12] is not None and row[13] is not None]
     exact = [row[1:] for row in matched if row[0] == address]
     found = exact or [row[1:] for row in matched]
-    if not found and catch_all is not None:
-        found = _BY_ID.rows(conn, {"account": account_id, "mailbox": catch_all})
+    if not found and catch_all[0] is not None:
+        found = [tuple(catch_all)]
     if not found and local == POSTMASTER:
         return postmaster(conn, address)
     if not found:

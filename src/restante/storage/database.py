@@ -60,8 +60,7 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a call: a value, or the error it raised; and the accounts to signal."""
 
     value: Any = None

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from restante.errors import RestanteError, Unavailable
-from restante.schema.connections import WriteConn, is_scanning, is_single
+from restante.schema.connections import WriteConn, find_together, is_scanning, is_single
 from restante.storage import driver, snapshot, upgrades
 from restante.storage.database import Call, FatalStorageError, Outcome, Timed
 
@@ -215,14 +215,14 @@ class GroupCommit:
         return outcomes
 
     def _together(self, calls: Sequence[Call]) -> list[Outcome] | None:
-        """Run ``calls`` in one transaction without savepoints, which cost a tenth of a delivery.
+        """Run ``calls`` in one transaction without savepoints, which cost a tenth of a delivery; some of them as one.
 
         None, and nothing done, when one of them failed: they are run again, each on its own.
         """
         is_committing = False
         try:
             with self._transaction():
-                outcomes = [self._run(call) for call in calls]
+                outcomes = [outcome for some in _runs(calls) for outcome in self._run_some(some)]
                 is_committing = True
         except Exception:
             self._conn.info.pop("touched", None)
@@ -230,6 +230,15 @@ class GroupCommit:
                 raise
             return None
         return outcomes
+
+    def _run_some(self, calls: Sequence[Call]) -> list[Outcome]:
+        many = find_together(calls[0].fn)
+        if many is None or len(calls) == 1:
+            return [self._run(call) for call in calls]
+        with Timed("write", calls[0].fn):
+            values = many(WriteConn(self._conn), [call.args for call in calls])
+        touched = tuple(self._conn.info.pop("touched", ()))
+        return [Outcome(value, touched=touched) for value in values]
 
     def _run(self, call: Call) -> Outcome:
         with Timed("write", call.fn):
@@ -328,6 +337,17 @@ def _teach_planner(raw: apsw.Connection) -> None:
                 left[-1] = 1
             figures = " ".join(map(str, [_ROWS, *_FIGURES.get(str(index), left)]))
             raw.execute("INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)", (table, index, figures))
+
+
+def _runs(calls: Sequence[Call]) -> list[list[Call]]:
+    """The calls in their order, neighbours together that may run as one."""
+    found: list[list[Call]] = []
+    for call in calls:
+        if found and call.fn is found[-1][-1].fn and not (call.kwargs or found[-1][-1].kwargs):
+            found[-1].append(call)
+        else:
+            found.append([call])
+    return found
 
 
 class _Lost(Exception):
