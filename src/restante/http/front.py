@@ -138,7 +138,9 @@ def _problem(dialect: Dialect, call: Call, error: Exception) -> Problem:
     if isinstance(error, errors.RestanteError):
         problem = dialect.explain(error)
         if problem.status >= 500:
-            _log.error("request_failed", request_id=call.request_id, path=call.path, code=error.code)
+            _log.error(
+                "request_failed", request_id=call.request_id, path=call.path, code=error.code, reason=error.message
+            )
         return problem
     _log.exception("request_crashed", request_id=call.request_id, path=call.path, method=call.method)
     return problems.internal()

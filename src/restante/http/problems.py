@@ -49,6 +49,13 @@ STATUS: tuple[tuple[type[errors.RestanteError], int], ...] = (
 """The error tree's ordinary statuses, most special class first."""
 
 
+# Codes whose texts name hosts, paths and keys of this installation: they are for the log.
+INTERNAL = frozenset(
+    ("unavailable", "storage_unavailable", "storage_unsuitable", "blob_store_refused", "secret_key_missing")
+)
+AWAY = "This is not possible at the moment; try again."
+
+
 def from_error(error: errors.RestanteError) -> Problem:
     """The ordinary rendering of an expected failure."""
     status = next(status for kind, status in STATUS if isinstance(error, kind))
@@ -58,7 +65,8 @@ def from_error(error: errors.RestanteError) -> Problem:
     elif isinstance(error, errors.Unavailable):
         headers = ((b"retry-after", b"%d" % RETRY_SECONDS),)
     fields = {name: [reason] for name, reason in error.details.items()}
-    return Problem(status, error.code, error.message, fields, headers)
+    message = AWAY if error.code in INTERNAL else error.message
+    return Problem(status, error.code, message, fields, headers)
 
 
 def not_found(path: str) -> Problem:

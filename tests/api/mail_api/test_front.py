@@ -186,7 +186,7 @@ def test_every_error_has_its_place(kind: type[errors.RestanteError]) -> None:
         assert 400 <= problem.status < 600
         answer = render(problem)
         body = json.loads(answer.body)
-        assert body["message"] == "what happened"
+        assert body["message"] == (problems.AWAY if kind is errors.Unavailable else "what happened")
         assert (b"retry-after", b"7") in answer.headers or not isinstance(error, errors.RateLimited)
     assert body["error"] == error.code
 

@@ -14,6 +14,7 @@ from restante.api.mailcare import auth
 from restante.api.mailcare import errors as mailcare_errors
 from restante.clock import ManualClock
 from restante.core import accounts, mailboxes, tokens
+from restante.http import problems
 from restante.http.front import Front
 from restante.runtime import Runtime
 from tests.api.mail_api.sample import Reply, Tenant
@@ -242,7 +243,8 @@ def test_every_error_has_its_words(kind: type[errors.RestanteError]) -> None:
     problem = mailcare_errors.explain(kind("what happened", **extra))
     answer = mailcare_errors.render(problem)
     body = Reply(answer.status, {}, answer.body).json()
-    assert body["message"] == REFUSED.get(problem.status, {"message": "what happened"})["message"]
+    told = problems.AWAY if kind is errors.Unavailable else "what happened"
+    assert body["message"] == REFUSED.get(problem.status, {"message": told})["message"]
     assert list(body) == (["message", "errors"] if problem.status == 422 else ["message"])
     assert (b"retry-after", b"7") in answer.headers or not issubclass(kind, errors.RateLimited)
 

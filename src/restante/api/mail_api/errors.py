@@ -81,7 +81,7 @@ def explain(error: errors.RestanteError) -> Problem:
         code, status = next((code, status) for kind, code, status in BY_CLASS if isinstance(error, kind))
     else:
         code, status = named
-    return Problem(status, code, error.message, ordinary.fields, ordinary.headers)
+    return Problem(status, code, ordinary.message, ordinary.fields, ordinary.headers)
 
 
 def render(problem: Problem) -> Answer:

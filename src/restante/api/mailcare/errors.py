@@ -57,7 +57,7 @@ def explain(error: errors.RestanteError) -> Problem:
         case errors.NotFound() if error.code == "message_not_found":  # it went while it was read
             message = "No query results for model [App\\Email]."
         case _:
-            message = error.message
+            message = ordinary.message
     return Problem(ordinary.status, ordinary.code, message, ordinary.fields, ordinary.headers)
 
 
