@@ -8,9 +8,12 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Select, bindparam
+from sqlalchemy import ARRAY, BigInteger, BindParameter, ColumnElement, Connection, Select, any_, bindparam
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.elements import ClauseElement
+
+from restante.schema.columns import Numbers
+from restante.schema.connections import is_remote
 
 Row = tuple[Any, ...]
 
@@ -99,27 +102,33 @@ _IDS = tuple(f"id{place}" for place in range(WIDTH))
 
 
 class PreparedByIds:
-    """A prepared statement for rows whose ``column`` is one of any number of ids, ``WIDTH`` of them at a time.
+    """A prepared statement for rows whose ``column`` is one of any number of ids.
 
-    Its text is always the same, so that neither SQLAlchemy nor the engine begins anew for each number of ids.
+    Its text is always the same, so that neither SQLAlchemy nor the engine begins anew for each number of ids: a remote
+    engine takes them all in one array, SQLite ``WIDTH`` at a time.
     """
 
     def __init__(self, statement: Select[Any], column: ColumnElement[int]) -> None:
         wanted: list[BindParameter[int]] = [bindparam(name) for name in _IDS]
-        self._prepared = Prepared(statement.where(column.in_(wanted)))
+        self._some = Prepared(statement.where(column.in_(wanted)))
+        self._all = Prepared(statement.where(column == any_(bindparam("ids", type_=ARRAY(BigInteger)))))
 
     def rows(self, conn: Connection, values: Mapping[str, Any], ids: Sequence[int]) -> list[Row]:
         """All rows, in no order."""
+        if is_remote(conn):
+            return self._all.rows(conn, {**values, "ids": Numbers(ids)}) if ids else []
         found: list[Row] = []
         for some in _chunks(ids):
-            found += self._prepared.rows(conn, {**values, **some})
+            found += self._some.rows(conn, {**values, **some})
         return found
 
     def column(self, conn: Connection, values: Mapping[str, Any], ids: Sequence[int]) -> list[Any]:
         """The values of all rows of the only column, which has no nulls, in no order."""
+        if is_remote(conn):
+            return self._all.column(conn, {**values, "ids": Numbers(ids)}) if ids else []
         found: list[Any] = []
         for some in _chunks(ids):
-            found += self._prepared.column(conn, {**values, **some})
+            found += self._some.column(conn, {**values, **some})
         return found
 
 
