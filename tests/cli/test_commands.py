@@ -311,6 +311,14 @@ def test_a_backup_without_the_secret_is_restored_and_waits_for_it(
     assert restored.json("verify")["ok"] is True
 
 
+def test_a_backup_says_that_it_lacks_the_bucket(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.json("mailbox", "add", "alice@example.test")
+    assert "bucket" not in cli.run("backup", "one.tar").out
+    monkeypatch.setenv("RESTANTE_STORAGE_BLOBS", "s3")
+    monkeypatch.setenv("RESTANTE_STORAGE_S3_BUCKET", "mail")
+    assert "large messages are not in it: they are in the bucket" in cli.run("backup", "two.tar").out
+
+
 def test_what_an_import_refuses_is_listed_and_the_rest_goes_in(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -25,6 +25,8 @@ def backup(call: Call, target: Path, with_secret: bool) -> None:
     print(f"backup of {output.size(report['size_bytes'])} in {report['path']} ({report['blobs']} blobs)")
     if not report["secret"]:
         print("secret.key is not in it: keep a copy elsewhere (or use --with-secret)")
+    if call.load().storage.blobs == "s3":
+        print("large messages are not in it: they are in the bucket, whose copies are yours to keep")
 
 
 async def _backup(link: Link, call: Call, target: Path, with_secret: bool) -> dict[str, Any]:
