@@ -98,18 +98,16 @@ def _first(rows: list[Row]) -> list[Any]:
     return [row[0] for row in rows]
 
 
-_IDS = tuple(f"id{place}" for place in range(WIDTH))
-
-
 class PreparedByIds:
     """A prepared statement for rows whose ``column`` is one of any number of ids.
 
     Its text is always the same, so that neither SQLAlchemy nor the engine begins anew for each number of ids: a remote
-    engine takes them all in one array, SQLite ``WIDTH`` at a time.
+    engine takes them all in one array, SQLite ``width`` at a time.
     """
 
-    def __init__(self, statement: Select[Any], column: ColumnElement[int]) -> None:
-        wanted: list[BindParameter[int]] = [bindparam(name) for name in _IDS]
+    def __init__(self, statement: Select[Any], column: ColumnElement[int], width: int = WIDTH) -> None:
+        self._names = [f"id{place}" for place in range(width)]
+        wanted: list[BindParameter[int]] = [bindparam(name) for name in self._names]
         self._some = Prepared(statement.where(column.in_(wanted)))
         self._all = Prepared(statement.where(column == any_(bindparam("ids", type_=ARRAY(BigInteger)))))
 
@@ -118,7 +116,7 @@ class PreparedByIds:
         if is_remote(conn):
             return self._all.rows(conn, {**values, "ids": Numbers(ids)}) if ids else []
         found: list[Row] = []
-        for some in _chunks(ids):
+        for some in self._chunks(ids):
             found += self._some.rows(conn, {**values, **some})
         return found
 
@@ -127,17 +125,17 @@ class PreparedByIds:
         if is_remote(conn):
             return self._all.column(conn, {**values, "ids": Numbers(ids)}) if ids else []
         found: list[Any] = []
-        for some in _chunks(ids):
+        for some in self._chunks(ids):
             found += self._some.column(conn, {**values, **some})
         return found
 
-
-def _chunks(ids: Sequence[int]) -> Iterator[dict[str, int]]:
-    """The ids as parameters, the last one again where there are fewer than a statement takes."""
-    for start in range(0, len(ids), WIDTH):
-        some = list(ids[start : start + WIDTH])
-        some += some[-1:] * (WIDTH - len(some))
-        yield dict(zip(_IDS, some, strict=True))
+    def _chunks(self, ids: Sequence[int]) -> Iterator[dict[str, int]]:
+        """The ids as parameters, the last one again where there are fewer than a statement takes."""
+        width = len(self._names)
+        for start in range(0, len(ids), width):
+            some = list(ids[start : start + width])
+            some += some[-1:] * (width - len(some))
+            yield dict(zip(self._names, some, strict=True))
 
 
 _Compiled = tuple[str, Callable[[Mapping[str, Any]], Any]]

@@ -4,10 +4,9 @@ All that contain a text are found by looking through a few long strings. They ar
 before the ``@`` and, once for each block, what follows: that is less than half to look through.
 """
 
-import itertools
 import secrets
+import sys
 from array import array
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sized
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from restante.schema.connections import ReadConn, WriteConn
 from restante.schema.prepared import Prepared, PreparedByIds, Row
 
 BLOCK = 1_024
-KEPT_BYTES = 8 << 20  # of words, and of addresses, in each of the two generations that a process keeps
+KEPT_BYTES = 16 << 20  # of words, and of addresses, in each of the two generations that a process keeps
 
 _b = tables.arrival_blocks.c
 _OF_KIND = _b.account_id == bindparam("account"), _b.kind == bindparam("kind")
@@ -69,18 +68,22 @@ def addresses(conn: ReadConn, account_id: int, role: str, text: str) -> Iterator
             yield number * BLOCK + line
 
 
-class _Lines:
-    """Lines of text, each between two breaks, and where these are."""
+_NUMBERS = [number.to_bytes(2, sys.byteorder) for number in range(BLOCK)]
 
-    __slots__ = ("breaks", "text")
+
+class _Lines:
+    """Lines of text, each between two breaks; of each byte, in which line it is (a break: before which)."""
+
+    __slots__ = ("line_of", "text")
 
     def __init__(self, lines: Collection[bytes]) -> None:
         self.text = b"\n%b\n" % b"\n".join(lines)
-        self.breaks = array("I", itertools.accumulate([len(line) + 1 for line in lines], initial=0))
+        numbers = [number * (len(line) + 1) for number, line in zip(_NUMBERS, lines, strict=False)]
+        self.line_of = array("H", b"".join(numbers))
 
     def __len__(self) -> int:
         """The bytes of it."""
-        return len(self.text) + len(self.breaks) * self.breaks.itemsize
+        return len(self.text) + len(self.line_of) * self.line_of.itemsize
 
 
 class _Part:
@@ -91,14 +94,13 @@ class _Part:
 
     def lines(self, block: _Lines) -> list[int]:
         """Which lines have it, in order."""
-        text, part, breaks = block.text, self._text, block.breaks
+        text, part, line_of = block.text, self._text, block.line_of
         found: list[int] = []
         place = text.find(part)
         while place >= 0:
-            behind = bisect_right(breaks, place)
-            found.append(behind - 1)
-            place = text.find(part, breaks[behind])
-        return found
+            found.append(line_of[place])
+            place = text.find(part, place + 1)
+        return list(dict.fromkeys(found))
 
 
 class _Addresses:

@@ -12,14 +12,16 @@ from restante.ids import AccountId
 from restante.mail.subjects import Condition, Pattern
 from restante.schema import tables
 from restante.schema.connections import ReadConn
-from restante.schema.prepared import WIDTH, Prepared, PreparedByIds, Row
+from restante.schema.prepared import Prepared, PreparedByIds, Row
 
 NARROW = 250_000  # places that are gathered in memory; beyond, the engine scans
 EXPANDED = 2_000  # words that stand for a text, or correspondents in a statement; beyond, the engine scans
 NAMED = 20_000  # correspondents whose arrivals are looked up one by one
+AT_ONCE = 500  # of them in one statement
 LOOKED_UP = 4  # conditions of a pattern whose words are looked up
-HELPFUL = 4  # times as many places as the best condition's: worth to be looked at before the subjects are
-FEW = 3_000  # places below which nothing better is looked for
+HELPFUL = 10  # times as many places as the best condition's: worth to be looked at before the subjects are
+FEW = 3_000  # places each of which is looked at rather than that a text is looked up
+SOON = 300  # places whose subjects are looked at rather than that another word narrows them down
 CHECKABLE = 50_000  # places that may be looked up one by one
 
 _a, _c, _s, _p = tables.arrivals.c, tables.correspondents.c, tables.arrival_subjects.c, tables.arrival_postings.c
@@ -56,17 +58,15 @@ class Text(NamedTuple):
     @property
     def is_soon_found(self) -> bool:
         """Whether it is in the addresses of thousands beside few subjects: easily counted, and found at any place."""
-        is_named = [
-            one is None or one.ids is not None or one.places is not None for one in (self.inboxes, self.senders)
-        ]
-        return not all(is_named) and self.size - self.addressed <= CHECKABLE
+        is_named = all(one is None or one.is_named for one in (self.inboxes, self.senders))
+        return not is_named and self.size - self.addressed <= CHECKABLE
 
 
 _OF_ROLE = _c.account_id == bindparam("account"), _c.role == bindparam("role")
 _LISTED = select(_a.place).where(_a.account_id == bindparam("account"), _a.deleted_at.is_(None))
 _OF = {
-    "inbox": PreparedByIds(_LISTED.limit(bindparam("most")), _a.inbox_id),
-    "sender": PreparedByIds(_LISTED.limit(bindparam("most")), _a.sender_id),
+    "inbox": PreparedByIds(_LISTED.limit(bindparam("most")), _a.inbox_id, AT_ONCE),
+    "sender": PreparedByIds(_LISTED.limit(bindparam("most")), _a.sender_id, AT_ONCE),
 }
 _COUNTS = PreparedByIds(select(_c.id, _c.arrivals).where(*_OF_ROLE), _c.id)
 _COUNT_LIKE = Prepared(
@@ -87,13 +87,13 @@ def in_subject(conn: ReadConn, account_id: AccountId, pattern: Pattern) -> Text:
         if ids is not None:
             size = sum(WORDS.arrivals(conn, account_id, ids).values())
             found.append((size, ids))
-            if size <= FEW:
+            if size <= SOON:
                 break
     if not found:
         return Text(pattern, None, NARROW + 1)
     found.sort(key=lambda one: one[0])
     size = found[0][0]
-    helpful = [ids for other, ids in found[1:2] if size > FEW and other <= HELPFUL * size]
+    helpful = [ids for other, ids in found[1:2] if size > SOON and other <= HELPFUL * size]
     return Text(pattern, [found[0][1], *helpful], size)
 
 
@@ -148,9 +148,9 @@ def _named(conn: ReadConn, account_id: AccountId, role: str, pattern: Pattern, m
 def _places(conn: ReadConn, account_id: AccountId, role: str, ids: Sequence[int], most: int) -> list[int] | None:
     """The places of all arrivals of some correspondents; None when they are more than ``most``."""
     found: list[int] = []
-    for start in range(0, len(ids), WIDTH):
+    for start in range(0, len(ids), AT_ONCE):
         if len(found) > most:
             return None
         key = {"account": account_id, "most": max(most + 1 - len(found), 0)}
-        found += _OF[role].column(conn, key, ids[start : start + WIDTH])
+        found += _OF[role].column(conn, key, ids[start : start + AT_ONCE])
     return found if len(found) <= most else None
