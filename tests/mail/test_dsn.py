@@ -134,6 +134,14 @@ def test_the_shapes_of_real_servers() -> None:
     assert read(multipart(EXIM))[0][:2] == ("bob@b.example", "5.0.0")
 
 
+def test_controls_in_a_report_reach_nobody() -> None:
+    """No database keeps NUL, and no header or log line takes a line of a stranger's."""
+    (found,) = read(
+        multipart(EXIM.replace("mx.b.example", "mx\0.b.example\x0b").replace("Unrouteable", "Un\0routeable"))
+    )
+    assert found == Reported("bob@b.example", "5.0.0", "550 Un routeable address", "mx .b.example")
+
+
 def test_several_recipients_and_encodings() -> None:
     both = POSTFIX + "\n" + EXIM.partition("\n\n")[2].replace("bob@", "eve@")
     assert [each.address for each in read(multipart(both))] == ["bob@b.example", "eve@b.example"]

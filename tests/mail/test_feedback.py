@@ -40,6 +40,12 @@ def test_what_the_report_hides_is_taken_from_the_original() -> None:
     assert read(arf(b"Feedback-Type: miscategorized\r\n", b"Subject: x\r\n")) == Complaint("other", "", "", "", None)
 
 
+def test_controls_in_a_report_reach_nobody() -> None:
+    found = read(arf(REPORT.replace(b"fbl.", b"f\0bl."), ORIGINAL.replace(b"m1", b"m\x0b1")))
+    assert found is not None
+    assert found[3:] == ("<m 1@shop.test>", "f bl.far.example")
+
+
 @pytest.mark.parametrize(
     "report",
     [b"", b"Feedback-Type: not-spam\r\n", b"Feedback-Type: auth-failure\r\n", b"User-Agent: x\r\n", b"\x00\xff"],

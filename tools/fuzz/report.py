@@ -1,9 +1,10 @@
 """Reports that come back, and what servers answer: the two things that strangers write and transfer believes."""
 
+import itertools
 import random
 from collections.abc import Hashable
 
-from restante.mail import dsn, message
+from restante.mail import dsn, feedback, message
 from restante.wire import smtp
 from restante.wire.smtp import Reply, ReplyError, ReplyParser
 
@@ -15,6 +16,12 @@ _STATUS = (
 _REPORT = (
     b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\r\nsorry\r\n--b\r\n"
     b"Content-Type: message/delivery-status\r\n\r\n" + _STATUS + b"\r\n--b--\r\n"
+)
+_COMPLAINT = (
+    b"Content-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n--b\r\n\r\nsorry\r\n--b\r\n"
+    b"Content-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\nUser-Agent: x/1\r\n"
+    b"Original-Mail-From: <a@b.example>\r\nOriginal-Rcpt-To: <c@d.example>\r\nReporting-MTA: dns; d.example\r\n"
+    b"\r\n--b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: <1@b.example>\r\n\r\n--b--\r\n"
 )
 
 
@@ -28,6 +35,7 @@ class Report:
         """One report of each shape."""
         return [
             _REPORT,
+            _COMPLAINT,
             _REPORT.replace(b"message/delivery", b"message/global-delivery").replace(b"rfc822; b", b"utf-8; \\x{FC}"),
             b"X-Failed-Recipients: a@b.example, c@d.example\r\n\r\nx\r\n",
             b"Subject: x\r\n\r\nHi. This is the qmail-send program\r\n\r\n<a@b.example>:\r\n550 5.1.1 no\r\n\r\n",
@@ -35,18 +43,20 @@ class Report:
 
     def run(self, data: bytes) -> Hashable:
         """Read it as a message."""
-        found = dsn.parse(message.parse(data), data)
+        parsed = message.parse(data)
+        found, complaint = dsn.parse(parsed, data), feedback.parse(parsed, data)
         assert len(found) <= dsn.MAX_REPORTED
-        for each in found:
-            for text in (each.address, each.text, each.remote_mta or ""):
-                assert len(text) <= 2 * dsn.MAX_FIELD
-                assert not any(sign in text for sign in "\r\n\0")
-            assert each.dsn_code[0] in "245"
-        return len(found), tuple(each.dsn_code for each in found[:3])
+        for text in itertools.chain(*found, complaint or ()):
+            assert len(text or "") <= 2 * dsn.MAX_FIELD
+            assert not any(sign in (text or "") for sign in "\r\n\0")
+        assert all(each.dsn_code[0] in "245" for each in found)
+        return len(found), tuple(each.dsn_code for each in found[:3]), complaint and complaint.kind
 
     def check(self) -> None:
-        """A known report reads as it did at first."""
+        """Known reports read as they did at first."""
         assert [each.address for each in dsn.parse(message.parse(_REPORT), _REPORT)] == ["bob@b.example"]
+        complaint = feedback.parse(message.parse(_COMPLAINT), _COMPLAINT)
+        assert complaint == ("abuse", "a@b.example", "c@d.example", "<1@b.example>", "d.example")
 
     def close(self) -> None:
         """Nothing is held."""

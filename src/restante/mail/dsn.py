@@ -180,7 +180,7 @@ def _rfc3464(text: str) -> Iterator[Reported]:
         status = _STATUS.match(fields.get("status", ""))
         code = status[0] if status else "5.0.0"
         diagnostic = fields.get("diagnostic-code", "").partition(";")[2].strip()
-        mta = fields.get("remote-mta", "").partition(";")[2].strip() or None
+        mta = serialize.clean(fields.get("remote-mta", "").partition(";")[2]) or None
         final = _address(fields.get("final-recipient", "")) or _address(recipient)
         yield Reported(final, code, serialize.clean(diagnostic) or f"reported as failed: {code}", mta)
 

@@ -54,7 +54,7 @@ def parse(parsed: Message, raw: Buffer) -> Complaint | None:
         kind if kind in KINDS else "other",
         _address(fields.get("original-mail-from") or header.get("return-path", "")),
         _address(fields.get("original-rcpt-to", "")),
-        header.get("message-id", "").strip()[:MAX_FIELD],
+        serialize.clean(header.get("message-id", ""))[:MAX_FIELD],
         serialize.clean(reporter)[:MAX_FIELD] or None,
     )
 
