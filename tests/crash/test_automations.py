@@ -15,6 +15,7 @@ from tools.server import Server, command
 
 KILLS = int(os.environ.get("CRASH_AUTOMATION_KILLS", "4"))
 MAILS = int(os.environ.get("CRASH_AUTOMATION_MAILS", "300"))
+ON_POSTGRES = 2, 150  # kills and mails there: the second run of CI is short
 CAUGHT_UP_SECONDS = 240.0
 COPIES = "copies@example.test"
 INBOX = ("--inbox", "^box@")  # where the load goes; not what was sent on
@@ -49,13 +50,15 @@ def folder_total(data_dir: Path, mailbox: str, folder: str) -> int:
 
 
 @pytest.mark.timeout(120 + 20 * KILLS + CAUGHT_UP_SECONDS)
-def test_each_message_runs_once(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("server_on_engine")
+def test_each_message_runs_once(tmp_path: Path, database_url: str) -> None:
     data_dir = tmp_path / "data"
-    rng, ledger = random.Random(KILLS), harness.Ledger(7)
+    kills, mails = ON_POSTGRES if database_url else (KILLS, MAILS)
+    rng, ledger = random.Random(kills), harness.Ledger(7)
     environment = {**os.environ, "RESTANTE_EGRESS_ALLOW": "127.0.0.0/8"}
     with receiving(0.05, 1) as (raw, raw_works), receiving(0.05, 2) as (json_, json_works):
         made: list[str] = []
-        for _ in range(KILLS):
+        for _ in range(kills):
             with Server(data_dir, environment=environment) as server:
                 if server.first_run is not None:
                     alice = server.first_run.mailbox
@@ -66,7 +69,7 @@ def test_each_message_runs_once(tmp_path: Path) -> None:
                     made.append(add(data_dir, "delete", "--delete"))
 
                 def end(server: Server = server) -> None:
-                    share = MAILS // KILLS
+                    share = mails // kills
                     harness.await_acknowledged(ledger, len(ledger.acknowledged) + rng.randrange(share // 2, share * 2))
                     time.sleep(rng.random())
                     server.kill_group()
@@ -78,7 +81,7 @@ def test_each_message_runs_once(tmp_path: Path) -> None:
             events = [one for one in received(data_dir) if one["mailbox"] == alice]
             expected = {one["data"]["id"].replace("-", "") for one in events}
             silent = sum(not one["data"]["sender"] for one in events)
-            assert len(expected) >= len(ledger.acknowledged) > MAILS // 2
+            assert len(expected) >= len(ledger.acknowledged) > mails // 2
             until = time.monotonic() + CAUGHT_UP_SECONDS
             wanted = len(expected), len(expected) - silent
             while (
