@@ -53,12 +53,13 @@ def frame(data: bytes) -> bytes:
 def frames(buffer: bytearray) -> list[bytes]:
     """Take the complete frames off the front of ``buffer``."""
     found, at = [], 0
-    while len(buffer) - at >= LENGTH.size:
-        (size,) = LENGTH.unpack_from(buffer, at)
-        if len(buffer) - at - LENGTH.size < size:
-            break
-        found.append(bytes(buffer[at + LENGTH.size : at + LENGTH.size + size]))
-        at += LENGTH.size + size
+    with memoryview(buffer) as view:
+        while len(view) - at >= LENGTH.size:
+            (size,) = LENGTH.unpack_from(view, at)
+            if len(view) - at - LENGTH.size < size:
+                break
+            found.append(bytes(view[at + LENGTH.size : at + LENGTH.size + size]))
+            at += LENGTH.size + size
     del buffer[:at]
     return found
 
@@ -83,14 +84,15 @@ def answers(numbers: Sequence[int], outcomes: Sequence[Outcome]) -> bytes:
 
 
 class Link(asyncio.Protocol):
-    """The end that calls."""
+    """The end that calls. What is called in one turn of the event loop is sent at once."""
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
         self._buffer = bytearray()
+        self._outgoing: list[bytes] = []
         self._next = READY
         self.waiting: dict[int, asyncio.Future[Any]] = {}
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[Any] = loop.create_future()
         self.waiting[READY] = self.ready
         self.closed: asyncio.Future[None] = loop.create_future()
@@ -104,10 +106,17 @@ class Link(asyncio.Protocol):
             raise Unavailable("the writer has ended", code="storage_ended")
         self._next += 1
         data = pickle.dumps((self._next, fn, args, kwargs), protocol=5)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = self._loop.create_future()
         self.waiting[self._next] = future
-        self._transport.write(frame(data))
+        if not self._outgoing:
+            self._loop.call_soon(self._send)
+        self._outgoing += (LENGTH.pack(len(data)), data)
         return future
+
+    def _send(self) -> None:
+        if self._transport is not None and self._outgoing:
+            self._transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -134,6 +143,7 @@ class Link(asyncio.Protocol):
 
     def close(self) -> None:
         if self._transport is not None:
+            self._send()
             self._transport.close()
 
 
