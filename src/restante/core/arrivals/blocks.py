@@ -98,9 +98,13 @@ class _Part:
         found: list[int] = []
         place = text.find(part)
         while place >= 0:
-            found.append(line_of[place])
+            line = line_of[place]
+            if found and found[-1] == line:  # a line may be nothing but hits
+                place = text.find(b"\n", place)
+            else:
+                found.append(line)
             place = text.find(part, place + 1)
-        return list(dict.fromkeys(found))
+        return found
 
 
 class _Addresses:
