@@ -190,12 +190,18 @@ class PostgresIndex:
         return " AND ".join([f"{name} = %s" for name in named]), list(named.values())
 
     def _where(self, expression: Expression) -> tuple[str, list[Any]]:
-        """The condition of one search, a ``tsquery`` for each of its parts: one of them holds a million bytes."""
+        """The condition of one search: a ``tsquery`` of all terms that it needs, and one for each OR, since one of them
+        holds a million bytes. So its text depends on the number of ORs alone, and a plan serves all such searches."""
         where, values = self._in_scope()
         parts = expression.parts if isinstance(expression, AllOf) else (expression,)
+        terms = [part for part in parts if isinstance(part, str)]
         if self._scope.mailbox_id is not None:
-            parts = (mailbox_term(self._scope.mailbox_id), *parts)
-        queries = [_query(self._scope.account_id, part) for part in parts]
+            terms.append(mailbox_term(self._scope.mailbox_id))
+        needed: list[Expression] = [AllOf(tuple(terms))] if terms else []
+        queries = [
+            _query(self._scope.account_id, part)
+            for part in (*needed, *[part for part in parts if not isinstance(part, str)])
+        ]
         return where + " AND terms @@ (SELECT %s::tsquery)" * len(queries), [*values, *queries]
 
 
