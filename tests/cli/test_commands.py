@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -297,9 +298,11 @@ def test_a_backup_without_the_secret_is_restored_and_waits_for_it(
     before = asyncio.run(_uid_validities(cli.data_dir))
     cli.json("backup", "copy.tar.zst")
     monkeypatch.delenv("RESTANTE_STORAGE_DATABASE", raising=False)  # a backup of either engine makes an SQLite store
+    monkeypatch.setenv("RESTANTE_LOG_LEVEL", "error")
     restored = Cli(tmp_path / "restored")
     ran = restored.run("restore", "copy.tar.zst")
-    assert ran.code == 0, ran.err
+    assert (ran.code, ran.err) == (0, "")
+    assert not logging.getLogger("restante.storage").isEnabledFor(logging.WARNING), "the log is as the settings want it"
     assert f"put yours into {restored.data_dir} before you start" in ran.out
     assert not (restored.data_dir / "secret.key").exists()
     after = asyncio.run(_uid_validities(restored.data_dir))

@@ -102,7 +102,7 @@ def _restore(call: Call, source: Path) -> dict[str, Any]:
     from restante import vault
     from restante.services import backup as service
 
-    config = call.load()
+    config = call.configured()
     progress = output.Progress("restoring", quiet=call.json)
     manifest = service.restore(source, config.data_dir, progress.show, config.storage.database_url)
     progress.end()

@@ -59,14 +59,19 @@ class Call:
         except settings.ConfigError as error:
             self.fail(USAGE, "invalid_setting", str(error))
 
+    def configured(self) -> settings.Config:
+        """The settings, with the log as they want it; what is ordinary in a server's log is not shown."""
+        config = self.load()
+        log.configure(config.log.format, "warning" if config.log.level == "info" else config.log.level)
+        return config
+
     def run(self, work: Callable[[Link], Awaitable[T]], *, creates: bool = False, gives_up_keys: bool = False) -> T:
         """Run ``work`` on the link to the data; an expected error ends the command with its exit code."""
         import asyncio
 
         from restante.cli.link import connect
 
-        config = self.load()
-        log.configure(config.log.format, "warning" if config.log.level == "info" else config.log.level)
+        config = self.configured()
 
         async def linked() -> T:
             async with connect(config, creates=creates, gives_up_keys=gives_up_keys) as link:
