@@ -382,7 +382,7 @@ def preview(message: Message, raw: Buffer) -> str:
     bodies = _bodies(message)
     if bodies and bodies[0][0].content_type == "text/plain":
         length = PREVIEW_LENGTH + FIRST_MARGIN
-        found = _first_words(_readable(message, bodies, raw, FIRST_BYTES), length)
+        found = _shown(_part_text(bodies[0][0], raw, FIRST_BYTES)[: 2 * PREVIEW_LENGTH], length)
         if len(found) >= length - 1:  # a space at the cut is dropped
             return found[:PREVIEW_LENGTH].rstrip()
     return _first_words(_readable(message, bodies, raw, PREVIEW_BYTES))
