@@ -9,7 +9,7 @@ from sqlalchemy import Delete, Update, delete, func, select, update
 
 from restante.clock import ManualClock
 from restante.core import arrivals, events, folders, mailboxes, messages, routing
-from restante.core.arrivals import Arrival, Filter, query
+from restante.core.arrivals import Arrival, Filter, query, surveying
 from restante.core.jobs import Job
 from restante.core.mailboxes import Mailbox
 from restante.core.messages import Flag
@@ -116,6 +116,24 @@ async def test_the_job_follows(rt: Runtime) -> None:
     await service.follow(rt, JOB)
     assert await rt.db.read(arrivals.is_current, box.account_id)
     assert len(await listed(rt, box)) == 1
+
+
+async def test_what_says_nothing_of_messages_is_not_followed(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = await make_mailbox(rt)
+    monkeypatch.setattr(surveying, "UNWRITTEN", 3)
+    await make_message(rt, box)
+    await service.ready(rt, box.account_id)
+    stood = await rt.db.read(surveying.stand, box.account_id)
+    assert stood is not None
+    for is_current in (True, True, False):
+        await rt.db.write(events.record, box.account_id, "mailbox.password_set", {}, now=rt.clock.now())
+        assert await rt.db.read(arrivals.is_current, box.account_id) is is_current
+        assert await rt.db.read(surveying.stand, box.account_id) == stood
+    await service.ready(rt, box.account_id)
+    assert await rt.db.read(surveying.stand, box.account_id) == stood._replace(event_number=stood.event_number + 3)
+    await make_message(rt, box)
+    assert not await rt.db.read(arrivals.is_current, box.account_id)
+    assert len(await listed(rt, box)) == 2
 
 
 async def test_the_job_does_little_under_pressure(rt: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

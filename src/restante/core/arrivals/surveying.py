@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, literal, select
 
 from restante import clock
 from restante.core import events
@@ -29,7 +29,7 @@ _TYPES = frozenset(
 )
 _NOT_RECEIVED = ("sent", "drafts")  # roles of folders
 
-_x, _m = tables.arrival_cursors.c, tables.messages.c
+_x, _m, _e = tables.arrival_cursors.c, tables.messages.c, tables.events.c
 _recipients = msgspec.json.Decoder(list[tuple[str, str]])
 
 
@@ -92,10 +92,27 @@ def stand(conn: ReadConn, account_id: AccountId) -> Stand | None:
 _STAND = Prepared(select(_x.form, _x.event_number, _x.filled_to).where(_x.account_id == bindparam("account")))
 
 
+_TOLD = Prepared(
+    select(_e.number)
+    .where(_e.account_id == bindparam("account"), _e.number > bindparam("after"))
+    .where(_e.type.in_([literal(name) for name in sorted(_TYPES)]))
+    .limit(1)
+)
+
+
 def is_current(conn: ReadConn, account_id: AccountId) -> bool:
-    """Whether the arrivals are all there, up to the newest event. Raises NotFound for no such account."""
-    newest, _ = events.bounds(conn, account_id)
-    return stand(conn, account_id) == (FORM, newest, None)
+    """Whether the arrivals are all there: no event behind them says anything of messages.
+
+    Raises NotFound for no such account.
+    """
+    newest, pruned = events.bounds(conn, account_id)
+    stands = stand(conn, account_id)
+    if stands is None or (stands.form, stands.filled_to) != (FORM, None):
+        return False
+    if stands.event_number == newest:
+        return True
+    is_near = pruned <= stands.event_number and newest - stands.event_number < UNWRITTEN
+    return is_near and _TOLD.row(conn, {"account": account_id, "after": stands.event_number}) is None
 
 
 def list_followed(conn: ReadConn) -> list[AccountId]:
