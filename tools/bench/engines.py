@@ -111,6 +111,8 @@ def run_reading(options: Options) -> list[Table]:
     with _both(options) as (base, database):
         token = _fill(database, base / "postgres", options.messages)
         with Server(sqlite_dir) as sqlite, database.serve(base / "postgres") as other:
+            for server in (sqlite, other):
+                server.await_rest()
             sides = {"SQLite": (sqlite, store.token(sqlite_dir)), "PostgreSQL": (other, token)}
             return [
                 _read(options, "List of 50 messages on both engines", sides, reading.list_paths()),
@@ -129,6 +131,7 @@ def _fill(database: Database, data_dir: Path, count: int) -> str:
     say(f"indexed after {time.monotonic() - started:.0f} s more")
     with database.cluster.connect(database.name) as conn:
         conn.execute("VACUUM (ANALYZE)")  # as autovacuum would in a while
+        conn.execute("CHECKPOINT")  # likewise: what was just filled is not written while it is read
     return token
 
 
@@ -151,7 +154,7 @@ def _read(options: Options, title: str, sides: dict[str, tuple[Server, str]], ki
         ratio = float(shown["PostgreSQL"][1]) / float(shown["SQLite"][1])
         text = f"{kind}: p95 {ratio:.2f} times SQLite's (wanted: at most {MOST_LATENCY:.0f})"
         targets.append(Target(text, ratio <= MOST_LATENCY))
-    note = f"{options.messages:,} messages; {ROUNDS} alternating rounds over one connection. {NOTE}"
+    note = f"{options.messages:,} messages; {ROUNDS} alternating rounds over one connection. {reading.RESTED} {NOTE}"
     return Table(title, ("", "requests", "p50 ms", "p95 ms", "p99 ms"), rows, targets, note)
 
 
