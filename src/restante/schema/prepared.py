@@ -46,7 +46,7 @@ class Prepared:
             rows: list[Row] = cursor.fetchall()
             return rows
         finally:
-            cursor.close()
+            _leave(conn, cursor)
 
     def column(self, conn: Connection, values: Mapping[str, Any]) -> list[Any]:
         """Run it and return the values of all rows of its only column, which has no nulls."""
@@ -57,7 +57,7 @@ class Prepared:
             found: list[Any] = cursor.fetchcolumn() if hasattr(cursor, "fetchcolumn") else _first(cursor.fetchall())
             return found
         finally:
-            cursor.close()
+            _leave(conn, cursor)
 
     def row(self, conn: Connection, values: Mapping[str, Any]) -> Row | None:
         """Run it and return the first row or None."""
@@ -73,7 +73,7 @@ class Prepared:
             changed: int = cursor.rowcount
             return changed
         finally:
-            cursor.close()
+            _leave(conn, cursor)
 
     def many(self, conn: Connection, values: Iterable[Mapping[str, Any]]) -> None:
         """Run it once per item in one call to the driver."""
@@ -86,12 +86,25 @@ class Prepared:
             else:
                 cursor.executemany(text, items)
         finally:
-            cursor.close()
+            _leave(conn, cursor)
 
 
 def _cursor(conn: Connection) -> Any:
-    """The driver's own: the pool's face in front of it costs as much as the rest."""
-    return conn.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
+    """The driver's own: the pool's face in front of it costs as much as the rest.
+
+    A remote engine's is kept: what it knows of types costs as much to make as a short statement.
+    """
+    if not is_remote(conn):
+        return conn.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
+    cursor = conn.info.get("cursor")
+    if cursor is None:
+        cursor = conn.info["cursor"] = conn.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
+    return cursor
+
+
+def _leave(conn: Connection, cursor: Any) -> None:
+    if not is_remote(conn):
+        cursor.close()
 
 
 def _first(rows: list[Row]) -> list[Any]:

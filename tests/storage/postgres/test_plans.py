@@ -101,6 +101,7 @@ class World:
         """What ``work`` sends, with the plan that a full database would give it."""
         Noted.seen.clear()
         self.raw.cursor_factory = Noted
+        self.conn.info.pop("cursor", None)  # which prepared statements keep
         work(self)
         self.raw.cursor_factory = psycopg.Cursor
         found = []
