@@ -60,9 +60,10 @@ class Standing(NamedTuple):
 
 
 _LISTED = _a.account_id == bindparam("account"), _a.deleted_at.is_(None)
-_BY_INBOX = PreparedByIds(select(_a.place).where(*_LISTED), _a.inbox_id)
-_BY_SENDER = PreparedByIds(select(_a.place).where(*_LISTED), _a.sender_id)
-_OF = {"inbox": _BY_INBOX, "sender": _BY_SENDER}
+_OF = {
+    role: PreparedByIds(select(_a.place).where(*_LISTED), column)
+    for role, column in (("inbox", _a.inbox_id), ("sender", _a.sender_id))
+}
 _BY_PLACE = PreparedByIds(select(_a.inbox_id, _a.sender_id).where(*_LISTED), _a.place)
 _LIKE = PreparedByIds(
     select(_c.id).where(
@@ -176,7 +177,7 @@ class Query:
             return places
         if not others and len(self._having) == 1 and self._index in _OF and self._size <= WALKED * len(places):
             _, of = self._having[self._index]
-            return places.intersection(row[0] for row in _OF[self._index].rows(self._conn, self._key, [of]))
+            return places.intersection(_OF[self._index].column(self._conn, self._key, [of]))
         checked, left = self._statement(_a.place, others, None), sorted(places)
         found: list[int] = []
         for start in range(0, len(left), CHECKED):

@@ -65,8 +65,8 @@ class Text(NamedTuple):
 _OF_ROLE = _c.account_id == bindparam("account"), _c.role == bindparam("role")
 _LISTED = select(_a.place).where(_a.account_id == bindparam("account"), _a.deleted_at.is_(None))
 _OF = {
-    "inbox": PreparedByIds(_LISTED.limit(bindparam("most")), _a.inbox_id, AT_ONCE),
-    "sender": PreparedByIds(_LISTED.limit(bindparam("most")), _a.sender_id, AT_ONCE),
+    role: PreparedByIds(_LISTED.limit(bindparam("most")), column, AT_ONCE)
+    for role, column in (("inbox", _a.inbox_id), ("sender", _a.sender_id))
 }
 _COUNTS = PreparedByIds(select(_c.id, _c.arrivals).where(*_OF_ROLE), _c.id)
 _COUNT_LIKE = Prepared(
