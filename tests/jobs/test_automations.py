@@ -31,6 +31,7 @@ from restante.jobs import automations as jobs
 from restante.jobs import courier as couriers
 from restante.jobs.automations import Courier, Follower
 from restante.jobs.handlers import HANDLERS
+from restante.jobs.turns import Turns
 from restante.jobs.worker import Worker
 from restante.mail import message
 from restante.net import http
@@ -66,7 +67,7 @@ async def bob(near: Runtime) -> Mailbox:
 
 @pytest.fixture
 async def engine(near: Runtime) -> AsyncIterator[Engine]:
-    made = Engine(Follower(near), Courier(near))
+    made = Engine(Follower(near, Turns(near.pressure)), Courier(near, Turns(near.pressure)))
     yield made
     await made.courier.close()
 
@@ -312,7 +313,7 @@ async def test_two_servers_at_the_same_time(near: Runtime, bob: Mailbox) -> None
     for _ in range(5):
         for _ in range(10):
             await arrive(near, bob)
-        await asyncio.gather(*(Follower(near).run_due() for _ in range(4)))
+        await asyncio.gather(*(Follower(near, Turns(near.pressure)).run_due() for _ in range(4)))
     assert [(await state(near, one)).emails_received for one in made] == [50, 50]
     assert [len(await runs(near, one)) for one in made] == [50, 50]
 
@@ -380,7 +381,7 @@ async def test_a_dead_place_is_left_alone(near: Runtime, bob: Mailbox, engine: E
 @pytest.mark.parametrize("url", ["http://169.254.169.254/latest/", "http://127.0.0.1:9/"])
 async def test_what_may_not_be_called_is_not(rt: Runtime, url: str) -> None:
     bob = await make_mailbox(rt)
-    engine = Engine(Follower(rt), Courier(rt))  # whose operator allows nothing
+    engine = Engine(Follower(rt, Turns(rt.pressure)), Courier(rt, Turns(rt.pressure)))  # whose operator allows nothing
     made = await add(rt, bob, replace(PLAIN, url=url))
     await arrive(rt, bob)
     await engine.run_due()
@@ -684,7 +685,10 @@ async def test_the_running_parts_wake_for_mail(near: Runtime, bob: Mailbox) -> N
 
     async with receiving(answer) as receiver:
         await add(near, bob, replace(PLAIN, url=receiver.url))
-        running = [asyncio.create_task(part.run()) for part in (Follower(near), Courier(near))]
+        running = [
+            asyncio.create_task(part.run())
+            for part in (Follower(near, Turns(near.pressure)), Courier(near, Turns(near.pressure)))
+        ]
         for _ in range(3):
             done.clear()
             await arrive(near, bob)

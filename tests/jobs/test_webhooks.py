@@ -22,6 +22,7 @@ from restante.errors import Conflict, NotFound
 from restante.ids import AccountId, EventNumber
 from restante.jobs import courier as couriers
 from restante.jobs.handlers import HANDLERS
+from restante.jobs.turns import Turns
 from restante.jobs.webhooks import Courier
 from restante.jobs.worker import Worker
 from restante.runtime import Runtime
@@ -51,7 +52,7 @@ async def bob(near: Runtime) -> Mailbox:
 
 @pytest.fixture
 async def courier(near: Runtime) -> AsyncIterator[Courier]:
-    made = Courier(near)
+    made = Courier(near, Turns(near.pressure))
     yield made
     await made.close()
 
@@ -120,7 +121,7 @@ async def test_a_long_log_is_told_whole(near: Runtime, bob: Mailbox, courier: Co
 
 @pytest.mark.parametrize("is_ordered", [True, False])
 async def test_under_full_pressure_everything_is_told(near: Runtime, bob: Mailbox, is_ordered: bool) -> None:
-    courier = Courier(replace(near, pressure=FakePressure(1.0)))
+    courier = Courier(near, Turns(FakePressure(1.0)))
     async with receiving() as receiver:
         made = await hook(near, bob, receiver.url, is_ordered=is_ordered)
         numbers = await fill(near, bob, 30)
@@ -307,7 +308,7 @@ async def test_one_that_works_again_hears_what_it_missed(near: Runtime, bob: Mai
 
 
 async def test_what_may_not_be_called_is_not(rt: Runtime, bob: Mailbox) -> None:
-    courier = Courier(rt)  # whose operator allows nothing
+    courier = Courier(rt, Turns(rt.pressure))  # whose operator allows nothing
     async with receiving() as receiver:
         made = await hook(rt, bob, receiver.url)
         (number,) = await fill(rt, bob, 1)
@@ -393,7 +394,7 @@ async def test_a_courier_that_dies_leaves_its_work(near: Runtime, bob: Mailbox) 
     server = await asyncio.start_server(take, "127.0.0.1", 0)
     made = await hook(near, bob, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
     numbers = await fill(near, bob, 3)
-    first = asyncio.create_task(Courier(near).run())
+    first = asyncio.create_task(Courier(near, Turns(near.pressure)).run())
     await asyncio.wait_for(stuck.wait(), 20)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
@@ -409,7 +410,7 @@ async def test_a_courier_that_dies_leaves_its_work(near: Runtime, bob: Mailbox) 
         receiver.answer = answer
         new = NewWebhook(receiver.url, "", ("mailbox.quota_set",), None, True)
         await service.change(near, bob.account_id, made.webhook.public_id, new)
-        second = asyncio.create_task(Courier(near).run())
+        second = asyncio.create_task(Courier(near, Turns(near.pressure)).run())
         await asyncio.wait_for(done.wait(), 20)
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
@@ -425,7 +426,7 @@ async def test_the_running_courier_wakes_for_an_event(near: Runtime, bob: Mailbo
 
     async with receiving(answer) as receiver:
         await hook(near, bob, receiver.url)
-        running = asyncio.create_task(Courier(near).run())
+        running = asyncio.create_task(Courier(near, Turns(near.pressure)).run())
         for _ in range(3):
             done.clear()
             await fill(near, bob, 1)

@@ -33,9 +33,8 @@ class Follower:
     Of several servers that do so at one time one succeeds: the cursor moves with the runs.
     """
 
-    def __init__(self, rt: Runtime) -> None:
-        self._rt = rt
-        self._turns = Turns(rt.pressure)
+    def __init__(self, rt: Runtime, turns: Turns) -> None:
+        self._rt, self._turns = rt, turns
         self._touched: set[int] = set()
         self._woken = asyncio.Event()
         self._seen: dict[AccountId, EventNumber] = {}  # further than what is noted, where nothing was of interest
@@ -101,8 +100,8 @@ class Follower:
 class Courier(courier.Courier):
     """Does the runs of all accounts of one server."""
 
-    def __init__(self, rt: Runtime) -> None:
-        super().__init__(rt)
+    def __init__(self, rt: Runtime, turns: Turns) -> None:
+        super().__init__(rt, turns)
         self._payloads = Payloads(rt)
 
     async def _list_waiting(self, account_ids: set[int] | None) -> Sequence[Key]:

@@ -70,13 +70,12 @@ class Found(Generic[D]):
 class Courier(abc.ABC):
     """Calls the places of all accounts of one server."""
 
-    def __init__(self, rt: Runtime) -> None:
-        self._rt = rt
+    def __init__(self, rt: Runtime, turns: Turns) -> None:
+        self._rt, self._turns = rt, turns
         # one server at a time holds a data directory, so leases of an earlier one there are nobody's
         self._place = f"{machine_name()}:{rt.config.data_dir}#"
         self._owner = self._place + ids.new_uuid().hex
         self._client = HttpClient(rt.resolver, Egress(rt.config.egress.allow))
-        self._turns = Turns(rt.pressure)
         self._lanes: dict[Key, Lane[Any]] = {}
         self._tasks: dict[asyncio.Task[None], Key] = {}
         self._touched: set[int] = set()

@@ -10,7 +10,7 @@ LONGEST_REST = 0.5  # seconds before a turn
 
 
 class Turns:
-    """Lets the tasks of one courier do their pieces of work."""
+    """Lets the couriers of one process do their pieces of work."""
 
     def __init__(self, pressure: Pressure) -> None:
         self._pressure = pressure

@@ -17,6 +17,7 @@ import uvloop
 
 from restante import log
 from restante.jobs import automations, webhooks
+from restante.jobs.turns import Turns
 from restante.runtime import Runtime
 from restante.server import assemble
 from restante.storage.engine import Place
@@ -33,7 +34,7 @@ class Part(Protocol):
         """Work until cancelled."""
 
 
-PARTS: tuple[Callable[[Runtime], Part], ...] = (webhooks.Courier, automations.Follower, automations.Courier)
+PARTS: tuple[Callable[[Runtime, Turns], Part], ...] = (webhooks.Courier, automations.Follower, automations.Courier)
 NICENESS = 10  # a tenth of the share of what runs at none
 
 _log = log.logger(__name__)
@@ -49,7 +50,8 @@ async def work(end: socket.socket) -> int:
     with ThreadPoolExecutor(assemble.POOL_THREADS, thread_name_prefix="work") as pool:
         secrets = Vault.load(config.data_dir, config.secret_key)
         rt = assemble.make_runtime(config, db, signals, pool, secrets, os.getppid())
-        running = [asyncio.create_task(each(rt).run()) for each in PARTS]
+        turns = Turns(rt.pressure)
+        running = [asyncio.create_task(each(rt, turns).run()) for each in PARTS]
         calm_collector()
         done, _ = await asyncio.wait((link.ended, *running), return_when=asyncio.FIRST_COMPLETED)
         for task in running:

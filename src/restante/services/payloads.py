@@ -1,8 +1,8 @@
 """Payloads: the bodies of calls about a received message, as MailCare has them, and how many may be under way."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import assert_never
 from weakref import WeakValueDictionary
 
@@ -34,7 +34,7 @@ class Room:
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def hold(self, size_bytes: int) -> AsyncIterator[None]:
         """Wait until there is room; a message larger than all of it goes alone."""
         async with self._turn:
@@ -76,12 +76,12 @@ class Payloads:
 
     async def _arrival(self, account_id: AccountId, row: MessageRow) -> Arrival:
         """The message as lists know it, however far they are behind: that is no failure of the place to be called."""
-        try:
-            return await self._rt.db.read(arrivals.find, account_id, row.public_id)
-        except (NotFound, Unavailable):
-            lock = self._catching_up.setdefault(account_id, asyncio.Lock())
-            async with lock:  # one brings the lists further for all that wait
-                return await arrival_service.find(self._rt, account_id, row.public_id, PATIENCE_SECONDS)
+        lock = self._catching_up.setdefault(account_id, asyncio.Lock())
+        if not lock.locked():  # while somebody waits for an earlier message, this one is not there either
+            with contextlib.suppress(NotFound, Unavailable):
+                return await self._rt.db.read(arrivals.find, account_id, row.public_id)
+        async with lock:  # one brings the lists further for all that wait
+            return await arrival_service.find(self._rt, account_id, row.public_id, PATIENCE_SECONDS)
 
 
 def _with_bodies(email: Email, content: Content) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 from restante.core import automations, tokens
 from restante.http.front import Front
 from restante.jobs.automations import Courier, Follower
+from restante.jobs.turns import Turns
 from restante.runtime import Runtime
 from restante.services import automations as service
 from tests.api.mail_api.sample import Reply, Tenant
@@ -116,8 +117,8 @@ async def test_a_repeated_request_has_its_effect_once(owner: Native) -> None:
 async def test_runs(rt: Runtime, owner: Native, red: Tenant) -> None:
     made = await added(owner, subject="hello")
     stored = [await arrive(rt, red.ann) for _ in range(3)]
-    await Follower(rt).run_due()
-    courier = Courier(rt)
+    await Follower(rt, Turns(rt.pressure)).run_due()
+    courier = Courier(rt, Turns(rt.pressure))
     await courier.run_due()
     await courier.close()
     place = f"/automations/{made['automation']['id']}"

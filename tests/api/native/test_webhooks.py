@@ -8,6 +8,7 @@ import pytest
 from restante.core import events, tokens, webhooks
 from restante.core.events import NewEvent
 from restante.http.front import Front
+from restante.jobs.turns import Turns
 from restante.jobs.webhooks import Courier
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn
@@ -89,7 +90,7 @@ async def test_a_repeated_request_has_its_effect_once(owner: Native) -> None:
 
 async def test_calls_and_calling_again(rt: Runtime, owner: Native, red: Tenant) -> None:
     rt = replace(rt, config=replace(rt.config, egress=replace(rt.config.egress, allow=("127.0.0.0/8",))))
-    courier = Courier(rt)
+    courier = Courier(rt, Turns(rt.pressure))
     async with receiving() as receiver:
         made = await added(owner, url=receiver.url, types=["mailbox.quota_set"])
         place = f"/webhooks/{made['webhook']['id']}"
