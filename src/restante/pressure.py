@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 LOOK_SECONDS = 0.25  # between two looks
-EASY, FULL = 0.4, 0.7  # of the time that passed: it ran or was ready to, where pressure begins and where it is full
+EASY, FULL = 0.4, 0.6  # of the time that passed: it ran or was ready to, where pressure begins and where it is full
 SHORT = 0.05  # of that time: it was ready to, and no core was free; below there are cores enough
 
 
