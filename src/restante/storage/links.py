@@ -84,15 +84,14 @@ def answers(numbers: Sequence[int], outcomes: Sequence[Outcome]) -> bytes:
 
 
 class Link(asyncio.Protocol):
-    """The end that calls. What is called in one turn of the event loop is sent at once."""
+    """The end that calls. Each call is sent at once: while the writer works on it, the event loop makes the next."""
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
         self._buffer = bytearray()
-        self._outgoing: list[bytes] = []
         self._next = READY
         self.waiting: dict[int, asyncio.Future[Any]] = {}
-        self._loop = loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[Any] = loop.create_future()
         self.waiting[READY] = self.ready
         self.closed: asyncio.Future[None] = loop.create_future()
@@ -106,17 +105,10 @@ class Link(asyncio.Protocol):
             raise Unavailable("the writer has ended", code="storage_ended")
         self._next += 1
         data = pickle.dumps((self._next, fn, args, kwargs), protocol=5)
-        future: asyncio.Future[Any] = self._loop.create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.waiting[self._next] = future
-        if not self._outgoing:
-            self._loop.call_soon(self._send)
-        self._outgoing += (LENGTH.pack(len(data)), data)
+        self._transport.write(frame(data))
         return future
-
-    def _send(self) -> None:
-        if self._transport is not None and self._outgoing:
-            self._transport.write(b"".join(self._outgoing))
-        self._outgoing.clear()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -143,7 +135,6 @@ class Link(asyncio.Protocol):
 
     def close(self) -> None:
         if self._transport is not None:
-            self._send()
             self._transport.close()
 
 
