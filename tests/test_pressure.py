@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from restante.pressure import EASY, FULL, LOOK_SECONDS, ProcessPressure
+from restante.pressure import EASY, FULL, LITTLE, LOOK_SECONDS, ProcessPressure
 
 PID = 4711
 
@@ -43,7 +43,8 @@ def process(tmp_path: Path) -> Process:
         (EASY - 0.1, 0.1, 0.0),
         (0.3, (EASY + FULL) / 2 - 0.3, 0.5),
         (0.5, FULL - 0.5, 1.0),
-        (0.1, 0.9, 1.0),
+        (LITTLE + 0.01, 0.7, 1.0),
+        (LITTLE - 0.01, 0.7, 0.0),  # others keep it waiting
     ],
 )
 def test_the_level_follows_work_and_want_of_cores(process: Process, ran: float, waited: float, level: float) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 LOOK_SECONDS = 0.25  # between two looks
 EASY, FULL = 0.4, 0.6  # of the time that passed: it ran or was ready to, where pressure begins and where it is full
+LITTLE = 0.2  # of that time: it ran; below it is others that keep it waiting, not mail
 SHORT = 0.05  # of that time: it was ready to, and no core was free; below there are cores enough
 
 
@@ -40,9 +41,7 @@ class ProcessPressure:
         passed = now - self._looked_at
         if passed >= LOOK_SECONDS:
             ran, waited = self._counted()
-            short = (waited - self._waited) / passed
-            busy = (ran - self._ran) / passed + short
-            self._level = 0.0 if short < SHORT else min(max((busy - EASY) / (FULL - EASY), 0.0), 1.0)
+            self._level = _level((ran - self._ran) / passed, (waited - self._waited) / passed)
             self._looked_at, self._ran, self._waited = now, ran, waited
         return self._level
 
@@ -53,3 +52,9 @@ class ProcessPressure:
         except (OSError, ValueError):
             return 0.0, 0.0
         return ran / 1e9, waited / 1e9
+
+
+def _level(ran: float, short: float) -> float:
+    if ran < LITTLE or short < SHORT:
+        return 0.0
+    return min(max((ran + short - EASY) / (FULL - EASY), 0.0), 1.0)
