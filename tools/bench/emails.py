@@ -34,7 +34,7 @@ from tools.bench.report import Options, Table, Target, say
 from tools.server import Server, command
 
 INBOXES = 5_000
-REQUESTS = 25  # of each kind
+REQUESTS = 100  # of each kind
 DRAWN = 4_000  # texts of which those are taken that have the wanted number of hits
 SAMPLED = 5_000  # mails from which the hits of a text are guessed before all are looked at
 PER_PAGE = 25
