@@ -64,8 +64,8 @@ async def test_other_accounts_are_not_looked_at(rt: Runtime, bob: Mailbox) -> No
     assert (found.scanned, found.after) == (0, None)
 
 
-@pytest.mark.parametrize("since", ["yesterday", "2026-11-21T08:00"])
-async def test_a_time_has_a_zone(rt: Runtime, bob: Mailbox, since: str) -> None:
+@pytest.mark.parametrize("since", ["yesterday", "2026-13-01"])
+async def test_a_time_is_one_of_the_calendar(rt: Runtime, bob: Mailbox, since: str) -> None:
     with pytest.raises(Invalid):
         await backtest(rt, Conditions(), since, bob)
 
