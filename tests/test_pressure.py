@@ -41,7 +41,7 @@ def process(tmp_path: Path) -> Process:
         (0.9, 0.0, 0.0),  # there are cores enough
         (0.95, 0.04, 0.0),
         (EASY - 0.1, 0.1, 0.0),
-        (0.3, (EASY + FULL) / 2 - 0.3, 0.5),
+        (0.4, (EASY + FULL) / 2 - 0.4, 0.5),
         (0.5, FULL - 0.5, 1.0),
         (LITTLE + 0.01, 0.7, 1.0),
         (LITTLE - 0.01, 0.7, 0.0),  # others keep it waiting

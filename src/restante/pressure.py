@@ -11,7 +11,7 @@ from typing import Protocol
 
 LOOK_SECONDS = 0.25  # between two looks
 EASY, FULL = 0.4, 0.6  # of the time that passed: it ran or was ready to, where pressure begins and where it is full
-LITTLE = 0.2  # of that time: it ran; below it is others that keep it waiting, not mail
+LITTLE = 0.35  # of that time: it ran; below it is others that keep it waiting, not mail
 SHORT = 0.05  # of that time: it was ready to, and no core was free; below there are cores enough
 
 
