@@ -126,20 +126,24 @@ class PreparedByIds:
 
     def rows(self, conn: Connection, values: Mapping[str, Any], ids: Sequence[int]) -> list[Row]:
         """All rows, in no order."""
-        if is_remote(conn):
-            return self._all.rows(conn, {**values, "ids": Numbers(ids)}) if ids else []
-        found: list[Row] = []
-        for some in self._chunks(ids):
-            found += self._some.rows(conn, {**values, **some})
-        return found
+        return self._gather(Prepared.rows, conn, values, ids)
 
     def column(self, conn: Connection, values: Mapping[str, Any], ids: Sequence[int]) -> list[Any]:
         """The values of all rows of the only column, which has no nulls, in no order."""
+        return self._gather(Prepared.column, conn, values, ids)
+
+    def _gather(
+        self,
+        read: Callable[[Prepared, Connection, Mapping[str, Any]], list[Any]],
+        conn: Connection,
+        values: Mapping[str, Any],
+        ids: Sequence[int],
+    ) -> list[Any]:
         if is_remote(conn):
-            return self._all.column(conn, {**values, "ids": Numbers(ids)}) if ids else []
+            return read(self._all, conn, {**values, "ids": Numbers(ids)}) if ids else []
         found: list[Any] = []
         for some in self._chunks(ids):
-            found += self._some.column(conn, {**values, **some})
+            found += read(self._some, conn, {**values, **some})
         return found
 
     def _chunks(self, ids: Sequence[int]) -> Iterator[dict[str, int]]:

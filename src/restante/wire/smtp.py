@@ -261,10 +261,7 @@ class DataDecoder:
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """Take the next chunk; return (decoded bytes of the message, what follows the end of it)."""
         if data and not (self._started or data.startswith(b".")) and self._held == b"\r\n":
-            self._started, self._held = (
-                True,
-                b"",
-            )  # nearly always: what was held back is of no use, and nothing is copied
+            self._started, self._held = True, b""  # nearly always: what was held back is of no use, nothing is copied
         data = self._held + data
         dot = end = data.find(b"\r\n.")  # most messages have one such place: their end
         if dot >= 0 and not data.startswith(TERMINATOR, dot):
