@@ -223,7 +223,7 @@ def test_what_is_known_changes_no_terms(text: str, before: str) -> None:
     folded = words.fold(text).encode()
     known = words.cut(words.fold(before).encode()).unknown
     found, anew = words.cut(folded, known), words.cut(folded)
-    assert sorted(found.runs) == sorted(anew.runs)
+    assert set(found.runs) == set(anew.runs), "some may repeat"
     assert found.others == anew.others
     assert found.unknown == anew.unknown - known
 

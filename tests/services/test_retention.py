@@ -2,7 +2,7 @@
 
 import random
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -32,6 +32,12 @@ from tests.makers import catch_up_index, eml, make_mailbox, make_message, refres
 JOB = Job(JobId(1), None, "periodic", {}, 1)
 DAY = timedelta(days=1)
 EVERYWHERE = Scope()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Noon: what happens minutes later is of the same day."""
+    return ManualClock(datetime(2026, 5, 20, 12, tzinfo=UTC))
 
 
 async def is_sound(rt: Runtime) -> bool:
