@@ -1,9 +1,10 @@
-"""Pressure: how busy the process that takes mail and answers is while it has to wait for cores.
+"""Pressure: how busy the process that takes mail and answers is while it has to wait for cores; and giving way to it.
 
 Then the machine is short of them, and what can wait had better. Linux counts for each thread how long it ran and how
 long it stood ready to run (``/proc/PID/schedstat``, nanoseconds); where nothing is counted, there is no pressure.
 """
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Protocol
 LOOK_SECONDS = 0.25  # between two looks
 EASY, FULL = 0.4, 0.6  # of the time that passed: it ran or was ready to, where pressure begins and where it is full
 LITTLE = 0.35  # of that time: it ran; below it is others that keep it waiting, not mail
+NICENESS = 10  # a tenth of the share of what runs at none
 SHORT = 0.05  # of that time: it was ready to, and no core was free; below there are cores enough
 
 
@@ -58,3 +60,13 @@ def _level(ran: float, short: float) -> float:
     if ran < LITTLE or short < SHORT:
         return 0.0
     return min(max((ran + short - EASY) / (FULL - EASY), 0.0), 1.0)
+
+
+def give_way() -> None:
+    """Let this process have what cores the others leave.
+
+    On an only core it keeps its share: it would hardly run for as long as mail comes in at full speed.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores > 1:
+        os.nice(NICENESS)

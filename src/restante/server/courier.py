@@ -18,6 +18,7 @@ import uvloop
 from restante import log
 from restante.jobs import automations, webhooks
 from restante.jobs.turns import Turns
+from restante.pressure import NICENESS
 from restante.runtime import Runtime
 from restante.server import assemble
 from restante.storage.engine import Place
@@ -35,7 +36,6 @@ class Part(Protocol):
 
 
 PARTS: tuple[Callable[[Runtime, Turns], Part], ...] = (webhooks.Courier, automations.Follower, automations.Courier)
-NICENESS = 10  # a tenth of the share of what runs at none
 
 _log = log.logger(__name__)
 

@@ -27,6 +27,7 @@ from typing import Any
 import apsw
 import zstandard
 
+from restante import pressure
 from restante.mail import words
 from restante.schema.fulltext import sqlite as fulltext
 from restante.storage.index_text import folded_text
@@ -498,6 +499,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data_dir: Path = parser.parse_args(arguments).data_dir
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the server ends us by closing our input
         signal.signal(number, signal.SIG_IGN)
+    pressure.give_way()
     indexer = Indexer(data_dir)
     try:
         Process(indexer, sys.stdin.fileno(), sys.stdout.fileno()).run()

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import psycopg
 import zstandard
 
+from restante import pressure
 from restante.mail import words
 from restante.schema.columns import Blobs, Numbers, Texts, Vectors
 from restante.schema.fulltext import postgres
@@ -419,6 +420,7 @@ def main() -> int:
     """Run the process; returns its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the server ends us by closing our input
         signal.signal(number, signal.SIG_IGN)
+    pressure.give_way()
     url = _first_line(sys.stdin.fileno())
     try:
         indexer = Indexer(url)
