@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from restante.pressure import EASY, FULL, LITTLE, LOOK_SECONDS, ProcessPressure
+from restante.pressure import EASY, FULL, LATE_SECONDS, LITTLE, LOOK_SECONDS, NICENESS, GivingWay, ProcessPressure
 
 PID = 4711
 
@@ -86,3 +86,37 @@ def test_linux_counts_so() -> None:
     assert waited >= 0.0
     now += 1e9  # in which this process has hardly run
     assert pressure.level == 0.0
+
+
+def niceness() -> int:
+    """That of the thread that asks."""
+    return os.nice(0)
+
+
+def cores(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(count)))
+
+
+def test_work_gives_way_until_it_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(monkeypatch, 2)
+    now = 100.0
+    way = GivingWay(monotonic=lambda: now)
+    usual = niceness()
+    assert way.run(niceness) == min(usual + NICENESS, 19)
+    now += LATE_SECONDS
+    assert way.run(niceness) == min(usual + NICENESS, 19), "not late yet"
+    now += 0.01
+    assert way.run(niceness) == usual == niceness()
+    way.is_in_time()
+    assert way.run(niceness) == min(usual + NICENESS, 19)
+
+
+def test_work_gives_no_way_on_an_only_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(monkeypatch, 1)
+    assert GivingWay().run(niceness) == niceness()
+
+
+def test_what_goes_wrong_is_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(monkeypatch, 2)
+    with pytest.raises(ZeroDivisionError):
+        GivingWay().run(lambda: 1 // 0)

@@ -7,13 +7,17 @@ long it stood ready to run (``/proc/PID/schedstat``, nanoseconds); where nothing
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 LOOK_SECONDS = 0.25  # between two looks
 EASY, FULL = 0.4, 0.6  # of the time that passed: it ran or was ready to, where pressure begins and where it is full
 LITTLE = 0.35  # of that time: it ran; below it is others that keep it waiting, not mail
 NICENESS = 10  # a tenth of the share of what runs at none
+LATE_SECONDS = 0.3
 SHORT = 0.05  # of that time: it was ready to, and no core was free; below there are cores enough
 
 
@@ -62,11 +66,25 @@ def _level(ran: float, short: float) -> float:
     return min(max((ran + short - EASY) / (FULL - EASY), 0.0), 1.0)
 
 
-def give_way() -> None:
-    """Let this process have what cores the others leave.
+class GivingWay:
+    """Work that lets all others go first while it is in time, in a thread of its own: niceness is a thread's on Linux.
 
-    On an only core it keeps its share: it would hardly run for as long as mail comes in at full speed.
+    ``LATE_SECONDS`` after it last was in time it takes its share like everybody. On an only core it always does: it
+    would hardly run for as long as mail comes in at full speed.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores > 1:
-        os.nice(NICENESS)
+
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._thread = ThreadPoolExecutor(1, initializer=os.nice, initargs=(NICENESS,)) if cores > 1 else None
+        self._in_time_at = monotonic()
+
+    def run(self, work: Callable[[], T]) -> T:
+        """Do some of the work and return what it returns; the caller waits."""
+        if self._thread is None or self._monotonic() - self._in_time_at > LATE_SECONDS:
+            return work()
+        return self._thread.submit(work).result()
+
+    def is_in_time(self) -> None:
+        """There is nothing to be late with."""
+        self._in_time_at = self._monotonic()

@@ -27,8 +27,8 @@ from typing import Any
 import apsw
 import zstandard
 
-from restante import pressure
 from restante.mail import words
+from restante.pressure import GivingWay
 from restante.schema.fulltext import sqlite as fulltext
 from restante.storage.index_text import folded_text
 
@@ -200,8 +200,13 @@ class Indexer:
         return self._rebuilt > 0
 
     @property
+    def has_more(self) -> bool:
+        """Whether more is queued than the last batch could take."""
+        return self._is_cut
+
+    @property
     def is_behind(self) -> bool:
-        """Whether the next batch can follow at once: there is more than the last one could take."""
+        """Whether the next batch can follow at once."""
         return self._is_cut or self.is_rebuilding
 
     def catch_up(self) -> int:
@@ -431,6 +436,7 @@ class Process:
         self._rest_at: float | None = None
         self._reported = -1
         self._is_active = True
+        self._way = GivingWay()
 
     def run(self) -> None:
         """Follow the queue until standard input ends; what is queued then waits for the next start."""
@@ -438,7 +444,9 @@ class Process:
         wait = 0.0
         while self._listen(wait):
             now = time.monotonic()
-            worked = now >= self._batch_at and self._indexer.step() > 0
+            worked = now >= self._batch_at and self._way.run(self._indexer.step) > 0
+            if not self._indexer.has_more:
+                self._way.is_in_time()
             if worked:
                 self._is_active = True
                 self._batch_at = now if self._indexer.is_behind else now + BATCH_SECONDS
@@ -499,7 +507,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     data_dir: Path = parser.parse_args(arguments).data_dir
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the server ends us by closing our input
         signal.signal(number, signal.SIG_IGN)
-    pressure.give_way()
     indexer = Indexer(data_dir)
     try:
         Process(indexer, sys.stdin.fileno(), sys.stdout.fileno()).run()

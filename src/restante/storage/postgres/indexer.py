@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import psycopg
 import zstandard
 
-from restante import pressure
 from restante.mail import words
+from restante.pressure import GivingWay
 from restante.schema.columns import Blobs, Numbers, Texts, Vectors
 from restante.schema.fulltext import postgres
 from restante.schema.fulltext.plan import unidata_version
@@ -400,9 +400,13 @@ def catch_up(url: str) -> int:
 def follow(indexer: Indexer, nudges: int) -> None:
     """Index until the file ``nudges`` ends, at once after each byte in it; what is queued then waits for another."""
     wait = 0.0
+    way = GivingWay()
     while _listen(nudges, wait):
         started = time.monotonic()
-        if indexer.step():
+        done = way.run(indexer.step)
+        if done < BATCH_ROWS:
+            way.is_in_time()
+        if done:
             wait = max(0.0, started + BATCH_SECONDS - time.monotonic())
             time.sleep(wait)
             wait = 0.0
@@ -420,7 +424,6 @@ def main() -> int:
     """Run the process; returns its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: the server ends us by closing our input
         signal.signal(number, signal.SIG_IGN)
-    pressure.give_way()
     url = _first_line(sys.stdin.fileno())
     try:
         indexer = Indexer(url)
