@@ -1,6 +1,7 @@
 """Shared fixtures: a real runtime on a temporary store of the engine that ``--engine`` names, in this process."""
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from restante import log
 from restante.clock import ManualClock
 from restante.config import SQLITE, Config
 from restante.net.connections import Connections
@@ -40,6 +42,18 @@ def config(tmp_path: Path, database_url: str) -> Config:
         submission=replace(base.submission, listen="127.0.0.1:0"),
         storage=replace(base.storage, database=database_url or SQLITE),
     )
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Commands that run in this process set the log up; the next test finds it as it was."""
+    root, ours = logging.getLogger(), logging.getLogger("restante")
+    levels = root.level, ours.level
+    yield
+    for handler in [one for one in root.handlers if isinstance(one, log._Handler)]:
+        root.removeHandler(handler)
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 @pytest.fixture

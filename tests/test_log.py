@@ -4,22 +4,10 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
 from restante import log
-
-
-@pytest.fixture(autouse=True)
-def _restore() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("restante")
-    levels = root.level, ours.level
-    yield
-    for handler in [one for one in root.handlers if isinstance(one, log._Handler)]:
-        root.removeHandler(handler)
-    root.setLevel(levels[0])
-    ours.setLevel(levels[1])
 
 
 def _lines(stream: io.StringIO) -> list[dict[str, object]]:
