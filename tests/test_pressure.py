@@ -5,7 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from restante.pressure import EASY, FULL, LATE_SECONDS, LITTLE, LOOK_SECONDS, NICENESS, GivingWay, ProcessPressure
+from restante.pressure import (
+    EASY,
+    FULL,
+    LATE_SECONDS,
+    LITTLE,
+    LITTLE_NICENESS,
+    LOOK_SECONDS,
+    GivingWay,
+    ProcessPressure,
+)
 
 PID = 4711
 
@@ -102,13 +111,13 @@ def test_work_gives_way_until_it_is_late(monkeypatch: pytest.MonkeyPatch) -> Non
     now = 100.0
     way = GivingWay(monotonic=lambda: now)
     usual = niceness()
-    assert way.run(niceness) == min(usual + NICENESS, 19)
+    assert way.run(niceness) == min(usual + LITTLE_NICENESS, 19)
     now += LATE_SECONDS
-    assert way.run(niceness) == min(usual + NICENESS, 19), "not late yet"
+    assert way.run(niceness) == min(usual + LITTLE_NICENESS, 19), "not late yet"
     now += 0.01
     assert way.run(niceness) == usual == niceness()
     way.is_in_time()
-    assert way.run(niceness) == min(usual + NICENESS, 19)
+    assert way.run(niceness) == min(usual + LITTLE_NICENESS, 19)
 
 
 def test_work_gives_no_way_on_an_only_core(monkeypatch: pytest.MonkeyPatch) -> None:

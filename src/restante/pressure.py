@@ -17,7 +17,8 @@ LOOK_SECONDS = 0.25  # between two looks
 EASY, FULL = 0.4, 0.6  # of the time that passed: it ran or was ready to, where pressure begins and where it is full
 LITTLE = 0.35  # of that time: it ran; below it is others that keep it waiting, not mail
 NICENESS = 10  # a tenth of the share of what runs at none
-LATE_SECONDS = 0.3
+LITTLE_NICENESS = 5  # a third of it
+LATE_SECONDS = 0.2
 SHORT = 0.05  # of that time: it was ready to, and no core was free; below there are cores enough
 
 
@@ -76,7 +77,7 @@ class GivingWay:
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._thread = ThreadPoolExecutor(1, initializer=os.nice, initargs=(NICENESS,)) if cores > 1 else None
+        self._thread = ThreadPoolExecutor(1, initializer=os.nice, initargs=(LITTLE_NICENESS,)) if cores > 1 else None
         self._in_time_at = monotonic()
 
     def run(self, work: Callable[[], T]) -> T:

@@ -18,6 +18,7 @@ from tools.mailgen import Generator, Mail
 from tools.server import Server
 
 CATCH_UP_SECONDS = 120.0
+LONE_SECONDS = 15.0  # of one connection: a server takes 10,000 messages over one
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ def run(options: Options) -> list[Table]:
 
 def _measure(options: Options, server: Server, peers: dict[str, postfix.Postfix], connections: int) -> Table:
     ours, theirs = Rounds(), {kind: Rounds() for kind in peers}
-    seconds = options.seconds if connections > 1 else min(options.seconds, 20.0)
+    seconds = options.seconds if connections > 1 else min(options.seconds, LONE_SECONDS)
     for number in range(options.rounds):
         mails = Generator(number, run=f"c{connections}r").take(int(seconds * options.most_per_second))
         sides = ["restante", *peers]

@@ -73,7 +73,7 @@ CREATE TABLE search_documents (
 ) WITH (toast_tuple_target = 128, fillfactor = 90);
 ALTER TABLE search_documents ALTER terms SET STATISTICS 0, ALTER folded SET STATISTICS 0,
     ALTER folded SET STORAGE EXTERNAL;
-CREATE INDEX search_documents_terms ON search_documents USING gin (terms) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX search_documents_terms ON search_documents USING gin (terms);
 CREATE INDEX search_documents_cut ON search_documents (account_id) WHERE is_cut = 1;
 CREATE TABLE search_terms (
     account_id bigint NOT NULL,
@@ -83,7 +83,7 @@ CREATE TABLE search_terms (
     PRIMARY KEY (account_id, size, term)
 );
 ALTER TABLE search_terms ALTER grams SET STATISTICS 0;
-CREATE INDEX search_terms_grams ON search_terms USING gin (grams) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX search_terms_grams ON search_terms USING gin (grams);
 """
 _INDEXES = ("search_documents_terms", "search_terms_grams")
 
