@@ -112,9 +112,9 @@ def test_work_gives_way_until_it_is_late(monkeypatch: pytest.MonkeyPatch) -> Non
     way = GivingWay(monotonic=lambda: now)
     usual = niceness()
     assert way.run(niceness) == min(usual + LITTLE_NICENESS, 19)
-    now += LATE_SECONDS
+    now += LATE_SECONDS * 0.9
     assert way.run(niceness) == min(usual + LITTLE_NICENESS, 19), "not late yet"
-    now += 0.01
+    now += LATE_SECONDS * 0.2
     assert way.run(niceness) == usual == niceness()
     way.is_in_time()
     assert way.run(niceness) == min(usual + LITTLE_NICENESS, 19)
