@@ -10,8 +10,8 @@ from restante.pressure import (
     FULL,
     LATE_SECONDS,
     LITTLE,
-    LITTLE_NICENESS,
     LOOK_SECONDS,
+    NICENESS,
     GivingWay,
     ProcessPressure,
 )
@@ -111,21 +111,20 @@ def test_work_gives_way_until_it_is_late(monkeypatch: pytest.MonkeyPatch) -> Non
     now = 100.0
     way = GivingWay(monotonic=lambda: now)
     usual = niceness()
-    assert way.run(niceness) == min(usual + LITTLE_NICENESS, 19)
+    assert way.run(niceness, is_in_time=True) == min(usual + NICENESS, 19)
     now += LATE_SECONDS * 0.9
-    assert way.run(niceness) == min(usual + LITTLE_NICENESS, 19), "not late yet"
+    assert way.run(niceness, is_in_time=False) == min(usual + NICENESS, 19), "not late yet"
     now += LATE_SECONDS * 0.2
-    assert way.run(niceness) == usual == niceness()
-    way.is_in_time()
-    assert way.run(niceness) == min(usual + LITTLE_NICENESS, 19)
+    assert way.run(niceness, is_in_time=False) == usual == niceness()
+    assert way.run(niceness, is_in_time=True) == min(usual + NICENESS, 19)
 
 
 def test_work_gives_no_way_on_an_only_core(monkeypatch: pytest.MonkeyPatch) -> None:
     cores(monkeypatch, 1)
-    assert GivingWay().run(niceness) == niceness()
+    assert GivingWay().run(niceness, is_in_time=True) == niceness()
 
 
 def test_what_goes_wrong_is_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     cores(monkeypatch, 2)
     with pytest.raises(ZeroDivisionError):
-        GivingWay().run(lambda: 1 // 0)
+        GivingWay().run(lambda: 1 // 0, is_in_time=True)

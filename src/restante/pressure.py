@@ -16,10 +16,9 @@ T = TypeVar("T")
 LOOK_SECONDS = 0.25  # between two looks
 EASY, FULL = 0.4, 0.6  # of the time that passed: it ran or was ready to, where pressure begins and where it is full
 LITTLE = 0.35  # of that time: it ran; below it is others that keep it waiting, not mail
-NICENESS = 10  # a tenth of the share of what runs at none
-LITTLE_NICENESS = 5  # a third of it
-LATE_SECONDS = 0.2
 SHORT = 0.05  # of that time: it was ready to, and no core was free; below there are cores enough
+NICENESS = 5  # of what gives way: a third of the share of what runs at none
+LATE_SECONDS = 0.2  # it gives way so long after it last was in time
 
 
 class Pressure(Protocol):
@@ -77,15 +76,14 @@ class GivingWay:
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._thread = ThreadPoolExecutor(1, initializer=os.nice, initargs=(LITTLE_NICENESS,)) if cores > 1 else None
+        self._thread = ThreadPoolExecutor(1, initializer=os.nice, initargs=(NICENESS,)) if cores > 1 else None
         self._in_time_at = monotonic()
 
-    def run(self, work: Callable[[], T]) -> T:
-        """Do some of the work and return what it returns; the caller waits."""
-        if self._thread is None or self._monotonic() - self._in_time_at > LATE_SECONDS:
+    def run(self, work: Callable[[], T], *, is_in_time: bool) -> T:
+        """Do some of the work and return what it returns; the caller waits. ``is_in_time``: nothing was left over."""
+        now = self._monotonic()
+        if is_in_time:
+            self._in_time_at = now
+        if self._thread is None or now - self._in_time_at > LATE_SECONDS:
             return work()
         return self._thread.submit(work).result()
-
-    def is_in_time(self) -> None:
-        """There is nothing to be late with."""
-        self._in_time_at = self._monotonic()

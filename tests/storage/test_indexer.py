@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from restante import pressure
 from restante.storage import indexer, sqlite
 from restante.storage.indexer import Indexer
 from tests.storage.index_store import Store
@@ -302,6 +303,30 @@ def test_segments_stay_few_without_an_idle_moment(store: Store, monkeypatch: pyt
     follower.close()
     assert most == 4
     assert store.ids("pie7") == store.expected("pie7")
+
+
+def test_the_process_gives_way_until_it_is_late(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    monkeypatch.setattr(pressure, "LATE_SECONDS", 0.0)
+    monkeypatch.setattr(indexer, "BATCH_ROWS", 4)
+    store.add(*[f"apple {n}" for n in range(6)])
+    nudges, order = os.pipe()
+    progress, report = os.pipe()
+    follower = store.indexer()
+    monkeypatch.setattr(follower, "tidy", lambda: os.close(order))
+    step, usual, seen = follower.step, os.nice(0), []
+
+    def noted() -> int:
+        seen.append(os.nice(0) - usual)
+        return step()
+
+    monkeypatch.setattr(follower, "step", noted)
+    indexer.Process(follower, nudges, report).run()
+    nice = min(pressure.NICENESS, 19 - usual)
+    assert seen == [nice, 0, nice], "the first batch left some over, the second none, the third found none"
+    follower.close()
+    for fd in (nudges, progress, report):
+        os.close(fd)
 
 
 def test_a_full_batch_is_followed_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

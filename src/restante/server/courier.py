@@ -18,7 +18,6 @@ import uvloop
 from restante import log
 from restante.jobs import automations, webhooks
 from restante.jobs.turns import Turns
-from restante.pressure import NICENESS
 from restante.runtime import Runtime
 from restante.server import assemble
 from restante.storage.engine import Place
@@ -36,6 +35,7 @@ class Part(Protocol):
 
 
 PARTS: tuple[Callable[[Runtime, Turns], Part], ...] = (webhooks.Courier, automations.Follower, automations.Courier)
+NICENESS = 10  # a tenth of the share of what runs at none
 
 _log = log.logger(__name__)
 

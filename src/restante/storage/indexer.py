@@ -142,7 +142,7 @@ class Indexer:
         self._known_before: dict[int, set[bytes]] = {}
         self._sweep_at: int | None = None
         self._unmerged = 0  # batches since all was merged
-        self._is_cut = False  # the last batch ended at its bounds, not at the queue's end
+        self.has_more = False  # the last batch ended at its bounds, not at the queue's end
         self.watermark = self._state("watermark")
         self._rebuilt = self._state("rebuilt")
         self._removed = self._state("removed")
@@ -200,14 +200,9 @@ class Indexer:
         return self._rebuilt > 0
 
     @property
-    def has_more(self) -> bool:
-        """Whether more is queued than the last batch could take."""
-        return self._is_cut
-
-    @property
     def is_behind(self) -> bool:
         """Whether the next batch can follow at once."""
-        return self._is_cut or self.is_rebuilding
+        return self.has_more or self.is_rebuilding
 
     def catch_up(self) -> int:
         """Index all there is to index now and merge the index; returns the number of messages looked at."""
@@ -246,7 +241,7 @@ class Indexer:
             if size > BATCH_BYTES:
                 break
         rows.close(True)
-        self._is_cut = count == BATCH_ROWS or size > BATCH_BYTES
+        self.has_more = count == BATCH_ROWS or size > BATCH_BYTES
         if found:
             with self._batch():
                 self._write(found)
@@ -444,9 +439,8 @@ class Process:
         wait = 0.0
         while self._listen(wait):
             now = time.monotonic()
-            worked = now >= self._batch_at and self._way.run(self._indexer.step) > 0
-            if not self._indexer.has_more:
-                self._way.is_in_time()
+            is_in_time = not self._indexer.has_more
+            worked = now >= self._batch_at and self._way.run(self._indexer.step, is_in_time=is_in_time) > 0
             if worked:
                 self._is_active = True
                 self._batch_at = now if self._indexer.is_behind else now + BATCH_SECONDS

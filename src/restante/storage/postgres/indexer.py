@@ -177,6 +177,7 @@ class Indexer:
         self._zip = zstandard.ZstdCompressor(level=1)
         self._known: dict[int, tuple[int, set[bytes]]] = {}  # account: epoch, words
         self._after = -1  # the last account that was served
+        self.has_more = False  # the last batch ended at its bounds, not at the queue's end
         self._has_pending = True  # whether the GIN indexes have entries that are not in their place yet
 
     def close(self) -> None:
@@ -209,6 +210,7 @@ class Indexer:
             epochs = self._lock({row[0] for row in rows})
             keys = self._affordable([(account, message) for account, _, message in rows if account in epochs])
             chosen = [(account, number) for account, number, message in rows if (account, message) in keys]
+            self.has_more = len(rows) == BATCH_ROWS or len(chosen) < len(rows)
             taken = self._rows(
                 f"DELETE FROM index_queue q USING {_PAIRS} WHERE q.account_id = w.account_id AND q.id = w.id"  # noqa: S608
                 " RETURNING q.account_id, q.message_id",
@@ -403,10 +405,7 @@ def follow(indexer: Indexer, nudges: int) -> None:
     way = GivingWay()
     while _listen(nudges, wait):
         started = time.monotonic()
-        done = way.run(indexer.step)
-        if done < BATCH_ROWS:
-            way.is_in_time()
-        if done:
+        if way.run(indexer.step, is_in_time=not indexer.has_more):
             wait = max(0.0, started + BATCH_SECONDS - time.monotonic())
             time.sleep(wait)
             wait = 0.0
