@@ -157,12 +157,14 @@ def process_name(pid: int) -> str:
 
 def descendants(pid: int) -> list[int]:
     """All processes below one, nearest first."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):  # a task's list of its children may miss some that live
         with contextlib.suppress(OSError):
-            for child in task.read_text().split():
-                found += [int(child), *descendants(int(child))]
-    return found
+            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found[1:]
 
 
 def _group_lives(group: int) -> bool:
