@@ -14,10 +14,13 @@ from restante.clock import ManualClock
 from restante.config import SQLITE, Config
 from restante.net.connections import Connections
 from restante.runtime import Runtime
-from restante.storage import engine
+from restante.schema.fulltext import plan
+from restante.services import arrivals
+from restante.storage import engine, sqlite
 from restante.storage.blobs.files import FileBlobs
 from restante.storage.engine import Place
 from restante.storage.notes import Notes
+from restante.storage.postgres import connection
 from restante.storage.room import Room
 from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase
@@ -54,6 +57,23 @@ def log_as_it_was() -> Iterator[None]:
         root.removeHandler(handler)
     root.setLevel(levels[0])
     ours.setLevel(levels[1])
+
+
+@pytest.fixture(autouse=True)
+def no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for seconds passes no bound of time in this process that the test is not about."""
+    monkeypatch.setattr(sqlite, "READ_SECONDS", 60.0)
+    monkeypatch.setattr(connection, "READ_MILLISECONDS", 60_000)
+    patient = (
+        "SET lock_timeout = '60s'",
+        "SET statement_timeout = '120s'",
+        "SET idle_in_transaction_session_timeout = 0",
+    )
+    monkeypatch.setattr(connection, "WRITING", (*connection.WRITING, *patient))
+    monkeypatch.setattr(connection, "READING", (*connection.READING, patient[-1]))
+    monkeypatch.setitem(connection.DEFAULTS, "connect_timeout", "60")
+    monkeypatch.setattr(plan, "LOOKED_AT_SECONDS", 60.0)
+    monkeypatch.setattr(arrivals, "PATIENCE_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ async def test_account_goes_when_its_bytes_are_swept(rt: Runtime, clock: ManualC
     await removal.purge(rt, JOB)
     assert await rt.db.read(_count, "mailboxes") == 0
     assert await rt.db.read(_count, "accounts") == 1
-    clock.advance(timedelta(seconds=rt.config.storage.content_grace_seconds + 60))
+    clock.advance(timedelta(seconds=rt.config.storage.content_grace_seconds + 3600))
     await HANDLERS["sweep-contents"](rt, JOB)
     await removal.purge(rt, JOB)
     for name in ("accounts", "contents", "events", "folders"):

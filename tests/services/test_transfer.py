@@ -19,6 +19,7 @@ from restante.errors import Unavailable
 from restante.ids import EventNumber, TransferId
 from restante.jobs.handlers import HANDLERS
 from restante.jobs.worker import Worker
+from restante.net import connections, smtp_client
 from restante.runtime import Runtime
 from restante.services import retrieval
 from restante.storage.notes import Notes
@@ -222,7 +223,10 @@ async def test_a_server_that_fails_at_each_step(
     assert len(peer.messages) == 1
 
 
-async def test_one_connection_for_several_messages(rt: Runtime, ann: Mailbox, peer: Peer) -> None:
+async def test_one_connection_for_several_messages(
+    rt: Runtime, ann: Mailbox, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "IDLE_SECONDS", 3600.0)
     for _ in range(20):
         await make_submission(rt, ann)
     await work(rt)
@@ -342,9 +346,10 @@ async def test_a_note_of_other_mail_means_nothing(rt: Runtime, ann: Mailbox, pee
 
 
 async def test_the_end_of_this_server_waits_for_the_answer_to_a_whole_message(
-    rt: Runtime, ann: Mailbox, peer: Peer
+    rt: Runtime, ann: Mailbox, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task that is cancelled before the final dot leaves nothing; behind it, the answer is still taken and kept."""
+    monkeypatch.setattr(smtp_client, "LAST_WORD_SECONDS", 60.0)
     for verb, count, wanted in (("DATA", 0, ("submitted", "pending")), ("MESSAGE", 1, ("sent", "sent"))):
         sent = await make_submission(rt, ann, "bob@far.example")
         running = asyncio.create_task(Worker(rt, HANDLERS).run_due())

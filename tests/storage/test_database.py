@@ -18,6 +18,7 @@ from restante.storage import links, sqlite, writer
 from restante.storage.database import Call
 from restante.storage.engine import Place
 from restante.storage.links import GuestLink, LinkedDatabase
+from restante.storage.postgres import connection
 from restante.storage.relay import Relay
 from restante.storage.signals import Signals
 from restante.storage.sqlite import GroupCommit
@@ -46,8 +47,8 @@ async def relayed(place: Place, signals: Signals) -> AsyncIterator[tuple[LinkedD
     opened = LinkedDatabase(await link.ready, link)
     yield opened, link, relay
     await opened.close()
-    await asyncio.wait_for(relay.closed, 5)
-    await asyncio.wait_for(link.closed, 5)
+    await asyncio.wait_for(relay.closed, 60)
+    await asyncio.wait_for(link.closed, 60)
     await db.close()
 
 
@@ -118,7 +119,7 @@ async def test_signals_come_after_the_commit_and_only_for_what_was_committed(db:
         await db.write(sample.touch_and_fail, 5)
     with signals.subscribe(7) as changes:
         await db.write(sample.put_and_touch, "t", 7)
-        await asyncio.wait_for(changes.wait(), 5)
+        await asyncio.wait_for(changes.wait(), 60)
     assert seen == [frozenset({7})]
 
 
@@ -127,12 +128,21 @@ async def test_readers_cannot_write(db: AnyDatabase) -> None:
         await db.read(sample.write_in_read)
 
 
-async def test_a_read_that_takes_too_long_is_stopped(db: AnyDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "READ_SECONDS", 0.05)
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No read may take long: to stand before ``db``, whose readers know it."""
+    monkeypatch.setattr(sqlite, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "READ_MILLISECONDS", 500)
+
+
+async def test_a_read_that_takes_too_long_is_stopped(hasty: None, db: AnyDatabase) -> None:
     with pytest.raises(Unavailable) as caught:
         await db.read(sample.endless)
-    assert caught.value.code == "too_slow"
-    assert "schema_version" in await db.read(sample.keys)
+    found: set[str] = set()
+    while caught.value.code == "too_slow" and not found:
+        with contextlib.suppress(Unavailable):  # the machine may be slow as well
+            found = await db.read(sample.keys)
+    assert "schema_version" in found
 
 
 async def test_space_can_be_reclaimed(db: AnyDatabase) -> None:
@@ -145,7 +155,7 @@ async def test_a_guest_that_is_asked_to_end_may_still_write(tmp_path: Path, sign
         await db.write(sample.put, "before")
         assert not link.ended.done()
         relay.end()
-        await asyncio.wait_for(link.ended, 5)
+        await asyncio.wait_for(link.ended, 60)
         await db.write(sample.put, "after")
         assert {"before", "after"} <= await db.read(sample.keys)
 
@@ -163,7 +173,7 @@ async def test_a_dead_writer_fails_what_waits_and_is_noticed(tmp_path: Path, sig
     await db.write(sample.put, "kept")
     with pytest.raises(Unavailable):
         await db.write(sample.die, "lost")
-    await asyncio.wait_for(db.died(), 5)
+    await asyncio.wait_for(db.died(), 60)
     with pytest.raises(Unavailable):
         await db.write(sample.put, "refused")
     await db.close()
@@ -177,7 +187,7 @@ async def test_the_writer_finishes_and_ends_when_its_front_is_gone(tmp_path: Pat
     db = await writer.connect(signals, spawned)
     await db.write(sample.put, "kept")
     await db.close()
-    assert spawned.process.wait(5) == 0
+    assert spawned.process.wait(60) == 0
 
 
 async def test_a_second_writer_is_kept_out(tmp_path: Path, signals: Signals) -> None:
@@ -228,7 +238,7 @@ def test_signal_handling_of_the_writer_is_the_fronts_business(tmp_path: Path) ->
     os.kill(process.pid, signal.SIGTERM)
     assert process.poll() is None
     ours.close()
-    assert process.wait(5) == 0
+    assert process.wait(60) == 0
 
 
 def _damage(path: Path, first: int) -> None:

@@ -40,7 +40,7 @@ class Child:
     def wait_for(self, watermark: int) -> int:
         """Read progress until at least ``watermark`` is reported."""
         assert self.process.stdout is not None
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         seen, buffer = -1, b""
         while seen < watermark:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
@@ -55,7 +55,7 @@ class Child:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         self.process.stdout.close()
         return code
 

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -146,17 +147,27 @@ def test_a_batch_that_fails_leaves_all_as_it_was(
     assert store.ids("p") == [2, 1]
 
 
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+
+
 def test_a_killed_process_is_taken_up_where_it_was(store: PostgresStore) -> None:
     store.add(*[f"word{n} common" for n in range(40)])
     process = subprocess.Popen(
         [sys.executable, "-m", "restante.storage.postgres.indexer"], stdin=subprocess.PIPE, env={**os.environ}
     )
     assert process.stdin is not None
-    process.stdin.write(store.url.encode() + b"\n")
-    process.stdin.flush()
-    process.kill()
-    process.wait()
-    process.stdin.close()
+    with psycopg.connect(store.url, autocommit=True) as conn:
+        before = set(conn.execute(SESSIONS))
+        process.stdin.write(store.url.encode() + b"\n")
+        process.stdin.flush()
+        while set(conn.execute(SESSIONS)) <= before:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        while not set(conn.execute(SESSIONS)) <= before:  # the server rolls back what it was at
+            time.sleep(0.01)
     store.index()
     assert store.ids("common") == store.expected("common")
     assert rows(store, "SELECT count(*) FROM index_queue") == [(0,)]
@@ -173,7 +184,7 @@ def test_the_process_ends_with_its_input(store: PostgresStore) -> None:
         while conn.execute("SELECT count(*) FROM index_queue").fetchall() != [(0,)]:
             assert process.poll() is None
     process.stdin.close()
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert store.ids("follow")
 
 

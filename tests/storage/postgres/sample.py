@@ -40,7 +40,7 @@ def cross(conn: WriteConn, first: str, second: str) -> None:
     conn.execute(statement.where(_m.key == first).values(value=_m.value + "x"))
     if not meeting.broken:
         with contextlib.suppress(threading.BrokenBarrierError):  # the other has met us and gone on
-            meeting.wait(10)
+            meeting.wait(60)
         meeting.abort()
     conn.execute(statement.where(_m.key == second).values(value=_m.value + "x"))
 

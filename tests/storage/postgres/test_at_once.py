@@ -29,6 +29,12 @@ def slow_pid(conn: ReadConn, seconds: float) -> int:
     return pid(conn)
 
 
+def waiting_pid(conn: ReadConn) -> int:
+    """Slow for as long as somebody else holds the lock."""
+    conn.execute(text("SELECT pg_advisory_xact_lock(1)"))
+    return pid(conn)
+
+
 def fail(conn: ReadConn) -> None:
     pid(conn)
     raise Conflict("no")
@@ -78,22 +84,24 @@ async def test_errors_are_the_callers(readers: Readers) -> None:
 
 
 async def test_what_is_slow_goes_to_a_thread_and_the_loop_goes_on(
-    readers: Readers, monkeypatch: pytest.MonkeyPatch
+    readers: Readers, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = await _run(readers, pid)
     monkeypatch.setattr(at_once, "ATTEMPT_SECONDS", 0.001)
     monkeypatch.setattr(at_once, "PAUSE_SECONDS", 3600.0)
     monkeypatch.setattr(at_once, "PAUSE_MAX_SECONDS", 3600.0)
-    slow = asyncio.create_task(_run(readers, slow_pid, 0.3))
-    await asyncio.sleep(0)  # the attempt was made; from here on the loop is free
-    assert not slow.done()
+    with psycopg.connect(postgres_url) as other:
+        other.execute("SELECT pg_advisory_xact_lock(1)")
+        slow = asyncio.create_task(_run(readers, waiting_pid))
+        await asyncio.sleep(0)  # the attempt was made; from here on the loop is free
+        assert not slow.done()
     assert await slow != own
     _await_helper(readers)
     monkeypatch.setattr(at_once, "ATTEMPT_SECONDS", 30.0)
     assert await _run(readers, pid) == own, "the connection is in order again"
-    assert await _run(readers, slow_pid, 0.0) != own, "who was slow is not tried again soon"
+    assert await _run(readers, waiting_pid) != own, "who was slow is not tried again soon"
     readers._at_once._pauses.clear()
-    assert await _run(readers, slow_pid, 0.0) == own
+    assert await _run(readers, waiting_pid) == own
 
 
 async def test_a_pause_doubles_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_two_nodes_deliver_into_the_same_folders(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
         assert not thread.is_alive()
     answers([*outcomes[0], *outcomes[1]])
     inbox = [row for row in value(commits, rows, "messages") if row["mailbox_id"] == world[0][1] and row["flags"] == 0]
