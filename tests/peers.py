@@ -64,6 +64,9 @@ class Peer:
                 return
             if verb == "STAR" and self.tls is not None:
                 await writer.start_tls(self.tls)
+            elif verb == "STAR" and answer is not None and answer.startswith(b"2"):
+                await reader.read(1)  # the hello of TLS is no line: it may have no end of one
+                writer.write(b"500 5.5.1 what?\r\n")
             if verb in ("MAIL", "RSET", "EHLO"):
                 sender, recipients = line, []
             elif verb == "RCPT" and answer is not None and answer.startswith(b"2"):

@@ -47,11 +47,16 @@ class _Server(asyncio.DatagramProtocol):
 
 
 @pytest.fixture
-async def resolver() -> AsyncIterator[SystemResolver]:
+async def server() -> AsyncIterator[tuple[str, int]]:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(_Server, local_addr=("127.0.0.1", 0))
-    yield SystemResolver((transport.get_extra_info("sockname"),), timeout_seconds=0.5)
+    yield transport.get_extra_info("sockname")
     transport.close()
+
+
+@pytest.fixture
+def resolver(server: tuple[str, int]) -> SystemResolver:
+    return SystemResolver((server,), timeout_seconds=60)
 
 
 async def test_answers(resolver: SystemResolver) -> None:
@@ -70,7 +75,8 @@ async def test_nothing_there(resolver: SystemResolver, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["broken.example", "silent.example", "x" * 70 + ".example", "a..example"])
-async def test_trouble_is_not_an_empty_answer(resolver: SystemResolver, name: str) -> None:
+async def test_trouble_is_not_an_empty_answer(server: tuple[str, int], name: str) -> None:
+    resolver = SystemResolver((server,), timeout_seconds=0.5)
     with pytest.raises(RemoteUnavailable) as caught:
         await resolver.txt(name)
     assert (caught.value.code, caught.value.host) == ("dns_failed", name)

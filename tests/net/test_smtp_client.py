@@ -1,6 +1,8 @@
 """The client against servers that do all a server may do, and much that it may not."""
 
+import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ from restante.net.smtp_client import Endpoint, Login, Lost, Outgoing, Result, Se
 from tests.peers import DEAF, HANG, Answer, Peer
 
 RAW = b"From: a@a.example\r\nSubject: x\r\n\r\none\r\n.two\r\n"
-QUICK = Timeouts(5, 0.3, 0.3, 0.3, 0.3, 0.3)
+PATIENT = Timeouts(60, 60, 60, 60, 60, 60)
+QUICK = Timeouts(60, 0.3, 0.3, 0.3, 0.3, 0.3)  # where silence is the point
 
 
-async def connect(peer: Peer, timeouts: Timeouts = QUICK, login: Login | None = None) -> Session:
+async def connect(peer: Peer, timeouts: Timeouts = PATIENT, login: Login | None = None) -> Session:
     endpoint = Endpoint("mx.peer.example", *peer.address)
     context = smtp_client.opportunistic_context()
     return await smtp_client.connect(endpoint, "us.example", timeouts, context=context, login=login)
@@ -25,8 +28,8 @@ def mail(*to: str, raw: bytes = RAW, sender: str = "a@a.example") -> Outgoing:
     return Outgoing(sender, to or ("b@b.example",), raw, not raw.isascii(), not all(map(str.isascii, to)))
 
 
-async def send(peer: Peer, outgoing: Outgoing | None = None) -> list[Result]:
-    session = await connect(peer)
+async def send(peer: Peer, outgoing: Outgoing | None = None, timeouts: Timeouts = PATIENT) -> list[Result]:
+    session = await connect(peer, timeouts)
     try:
         return await session.send(outgoing or mail())
     finally:
@@ -94,8 +97,9 @@ async def test_nobody_is_taken_and_the_session_goes_on() -> None:
 )
 @pytest.mark.parametrize("extensions", [("PIPELINING",), ()])
 async def test_answers(verb: str, answer: bytes | None, expected: tuple[str, str], extensions: tuple[str, ...]) -> None:
+    timeouts = replace(PATIENT, data_end=0.3) if answer == HANG else PATIENT
     async with Peer(extensions=extensions, answers={verb: answer}).running() as peer:
-        assert statuses(await send(peer)) == [expected]
+        assert statuses(await send(peer, timeouts=timeouts)) == [expected]
 
 
 LOSING: list[tuple[str, Answer, str]] = [
@@ -125,17 +129,17 @@ LOSING: list[tuple[str, Answer, str]] = [
 async def test_what_ends_the_session_before_the_message(verb: str, answer: Answer, status: str) -> None:
     async with Peer(answers={verb: answer}).running() as peer:
         with pytest.raises(Lost) as caught:
-            await send(peer)
+            await send(peer, timeouts=QUICK if answer == HANG else PATIENT)
         assert caught.value.result.status == status
         assert caught.value.result.remote_mta == "mx.peer.example"
         assert not peer.messages
 
 
 async def test_nobody_listens() -> None:
-    async with Peer().running() as peer:
-        gone = peer.address
-    with pytest.raises(Lost) as caught:
-        await connect(Peer(address=gone))
+    with socket.socket() as held:  # bound, so that nobody else listens there meanwhile
+        held.bind(("127.0.0.1", 0))
+        with pytest.raises(Lost) as caught:
+            await connect(Peer(address=held.getsockname()))
     assert caught.value.result.dsn_code == "4.4.1"
     assert "refused" in caught.value.result.response
 
@@ -201,7 +205,7 @@ async def test_what_an_earlier_transaction_sent_stays_sent() -> None:
 
 async def test_a_server_that_does_not_read() -> None:
     async with Peer(extensions=(), answers={"MESSAGE": DEAF}).running() as peer:
-        session = await connect(peer)
+        session = await connect(peer, replace(PATIENT, data_block=0.3))
         with pytest.raises(Lost) as caught:
             await session.send(mail(raw=(b"x" * 70 + b"\r\n") * 200_000))
         assert "the message" in caught.value.result.response
@@ -240,7 +244,7 @@ async def test_what_comes_in_clear_after_starttls_is_not_believed(server_tls: ss
         endpoint = Endpoint("mx.peer.example", *peer.address)
         with pytest.raises(Lost):
             await smtp_client.connect(
-                endpoint, "us.example", QUICK, tls="required", context=smtp_client.opportunistic_context()
+                endpoint, "us.example", PATIENT, tls="required", context=smtp_client.opportunistic_context()
             )
 
 
@@ -251,7 +255,7 @@ async def test_required_tls_is_required(server_tls: ssl.SSLContext) -> None:
                 await smtp_client.connect(
                     Endpoint("mx.peer.example", *peer.address),
                     "us.example",
-                    QUICK,
+                    PATIENT,
                     tls="required",
                     context=ssl.create_default_context(),
                 )
