@@ -402,7 +402,7 @@ async def test_one_that_never_answers_is_left(
     server = await asyncio.start_server(hang, "127.0.0.1", 0)
     made = await add(near, bob, replace(PLAIN, url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
     await arrive(near, bob)
-    await asyncio.wait_for(engine.run_due(), 30)
+    await asyncio.wait_for(engine.run_due(), 60)
     is_over.set()
     server.close()
     assert [(run.status, run.error) for run in await runs(near, made)] == [("pending", "timeout")]
@@ -430,7 +430,7 @@ async def test_an_answer_without_end_is_cut(near: Runtime, bob: Mailbox, engine:
     server = await asyncio.start_server(flood, "127.0.0.1", 0)
     made = await add(near, bob, replace(PLAIN, url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"))
     await arrive(near, bob)
-    await asyncio.wait_for(engine.run_due(), 30)
+    await asyncio.wait_for(engine.run_due(), 60)
     server.close()
     (run,) = await runs(near, made)
     assert (run.status, run.answer) == ("done", "x" * 1024)
@@ -692,7 +692,7 @@ async def test_the_running_parts_wake_for_mail(near: Runtime, bob: Mailbox) -> N
         for _ in range(3):
             done.clear()
             await arrive(near, bob)
-            await asyncio.wait_for(done.wait(), 20)
+            await asyncio.wait_for(done.wait(), 60)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)

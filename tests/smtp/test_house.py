@@ -77,7 +77,7 @@ class Client:
         self._reader, self._writer = reader, writer
 
     async def read(self) -> str:
-        while (line := await asyncio.wait_for(self._reader.readline(), 20))[3:4] == b"-":
+        while (line := await asyncio.wait_for(self._reader.readline(), 60))[3:4] == b"-":
             pass
         return line.decode().rstrip()
 
@@ -213,7 +213,7 @@ async def test_smtplib_over_tls(site: Site) -> None:
     message = b"Subject: x\r\n\r\none\r\n.\r\n..two\r\n" + b"long " * 500 + b"\r\n"
 
     def send() -> dict[str, tuple[int, bytes]]:
-        with smtplib.SMTP("127.0.0.1", site.submission.port, timeout=20) as client:
+        with smtplib.SMTP("127.0.0.1", site.submission.port, timeout=60) as client:
             client.starttls(context=ssl._create_unverified_context())
             client.login("ann@red.test", PASSWORD)
             return client.sendmail("ann@red.test", ["sales@red.test"], message)
