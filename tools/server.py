@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 FREE_PORTS = ("--http", "127.0.0.1:0", "--smtp", "127.0.0.1:0", "--submission", "127.0.0.1:0")
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 REST_SECONDS = 1.0
 
 
@@ -107,7 +107,7 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.await_end()
 
-    def await_end(self, seconds: float = 30.0) -> int:
+    def await_end(self, seconds: float = 60.0) -> int:
         """Wait until no process of it is left; the front's exit status."""
         status = self.process.wait(timeout=seconds)
         if self.process.stdout is not None:

@@ -50,7 +50,7 @@ def serving(base: Path, records: str) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
 
 
 def _start(base: Path) -> "tuple[int, subprocess.Popen[str]]":

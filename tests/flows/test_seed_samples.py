@@ -78,7 +78,7 @@ class Post:
 
     def get(self, path: str) -> requests.Response:
         """A GET below /api/v1."""
-        answer = requests.get(f"{self.server.http}/api/v1{path}", headers={"X-MAILAPI-TOKEN": self.token}, timeout=30)
+        answer = requests.get(f"{self.server.http}/api/v1{path}", headers={"X-MAILAPI-TOKEN": self.token}, timeout=60)
         answer.raise_for_status()
         return answer
 
@@ -103,7 +103,7 @@ class Post:
         (cwd / "sample").write_text(source.replace("your-token-here", token or self.token), "utf-8")
         command = [interpreter, "sample", *words]
         libraries = {**os.environ, "NODE_PATH": "/usr/share/nodejs"}  # where Debian has them
-        done = subprocess.run(command, cwd=cwd, env=libraries, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, cwd=cwd, env=libraries, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         return done
 

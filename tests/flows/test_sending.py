@@ -1,6 +1,7 @@
 """Whole servers that send to each other: names from a real name server, mail over real connections, real processes."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -32,7 +33,7 @@ alias CNAME b
 null MX 0 .
 dark MX 10 mx.dark
 """
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Site:
         data = None if body is None else json.dumps(body).encode()
         headers = {"X-MAILAPI-TOKEN": self.token, "Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.server.http}/api/v1{path}", data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def send(self, *to: str) -> str:
@@ -91,12 +92,23 @@ class Site:
             time.sleep(0.05)
 
 
+@contextlib.contextmanager
+def one_port(*hosts: str) -> Iterator[int]:
+    """A port at all of these addresses that nobody is given meanwhile: bound, but for servers to listen on."""
+    port = 0
+    with contextlib.ExitStack() as held:
+        for host in hosts:
+            each = held.enter_context(socket.socket())
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.bind((host, port))
+            port = each.getsockname()[1]
+        yield port
+
+
 @pytest.fixture
 def sites(tmp_path: Path) -> Iterator[tuple[Site, Site]]:
     """a.test and b.test, each with a mailbox ``ann``; b.test is not started yet."""
-    with socket.create_server(("127.0.0.2", 0)) as one:
-        port = one.getsockname()[1]
-    with names.serving(tmp_path / "names", ZONE) as resolver:
+    with one_port("127.0.0.2", "127.0.0.3") as port, names.serving(tmp_path / "names", ZONE) as resolver:
         environment = {
             "RESTANTE_DNS_SERVERS": resolver,
             "RESTANTE_EGRESS_ALLOW": "127.0.0.0/8",

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SORTING_SECONDS = 120.0
+REMOVAL_SECONDS = 30.0
 DAEMONS = Path("/usr/lib/postfix/sbin")
 
 MAIN = """\
@@ -157,10 +158,18 @@ def running(
         yield Postfix(base, listen)
     finally:
         subprocess.run([*command, "abort"], capture_output=True, check=False, timeout=60)
-        shutil.rmtree(base, ignore_errors=True)
+        _remove(base)
 
 
-def _await_greeting(address: tuple[str, int], seconds: float = 20) -> None:
+def _remove(base: Path) -> None:
+    """Remove what an instance left; its daemons end a moment after their master, and may write until then."""
+    end = time.monotonic() + REMOVAL_SECONDS
+    while base.exists():
+        shutil.rmtree(base, ignore_errors=time.monotonic() < end)
+        time.sleep(0.05)
+
+
+def _await_greeting(address: tuple[str, int], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
