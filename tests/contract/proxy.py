@@ -34,23 +34,26 @@ class Proxy:
         self.sent_down = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._listen(0)
-        self.port: int = self._listener.getsockname()[1]
+        self._held = socket.socket()  # the port is nobody else's while nobody listens on it
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", 0))
+        self.port: int = self._held.getsockname()[1]
+        self._listen()
 
-    def _listen(self, port: int) -> None:
-        self._listener = socket.create_server(("127.0.0.1", port))
+    def _listen(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
         self._accepting = threading.Thread(target=self._accept, args=(self._listener,), daemon=True)
         self._accepting.start()
 
     def refuse(self) -> None:
         """Nobody listens any more."""
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._accepting.join(20)
+        self._accepting.join(60)
         self.cut_all()
 
     def listen_again(self) -> None:
         """Back on the same port."""
-        self._listen(self.port)
+        self._listen()
 
     def cut_all(self) -> None:
         """End every connection that is open, so that the next request makes a new one."""
@@ -62,6 +65,7 @@ class Proxy:
         """The end of it all."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._held.close()
         self.cut_all()
 
     def _accept(self, listener: socket.socket) -> None:

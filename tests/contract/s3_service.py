@@ -39,7 +39,7 @@ class Service:
     def make_bucket(self, bucket: str) -> None:
         """Make a bucket, by a signed ``PUT`` of nothing under the name of nothing."""
         signed = obstore.sign(self.behind(bucket), "PUT", "", timedelta(minutes=1))
-        answer = requests.put(signed, timeout=20)
+        answer = requests.put(signed, timeout=60)
         assert answer.status_code == 200, answer.text
 
     def behind(self, bucket: str) -> S3Store:
@@ -49,7 +49,7 @@ class Service:
             endpoint=f"http://127.0.0.1:{self.port}",
             access_key_id=self.access_key,
             secret_access_key=self.secret_key,
-            client_options={"allow_http": True, "timeout": timedelta(seconds=20)},
+            client_options={"allow_http": True, "timeout": timedelta(seconds=60)},
         )
 
     def blobs(self, bucket: str, clock: Clock, scratch: Path, port: int | None = None, **more: Any) -> S3Blobs:
@@ -81,4 +81,4 @@ def moto(folder: Path) -> Iterator[Service]:
         yield Service(int(found[1]))
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
