@@ -15,7 +15,7 @@ ANN = "/mailboxes/ann@red.example/wait"
 
 async def test_a_message_that_comes_is_returned(rt: Runtime, owner: Native, red: Tenant) -> None:
     cursor = (await owner.post(ANN, data={"subject": "code", "timeout_seconds": 0})).json()["cursor"]
-    data = {"subject": "code", "timeout_seconds": 20, "after": cursor}
+    data = {"subject": "code", "timeout_seconds": 120, "after": cursor}
     waiting = asyncio.create_task(owner.post(ANN, data=data))
     await put(rt, red.ann, letter(subject="Something else"))
     await put(rt, red.bob, letter(subject="Your CODE"))
