@@ -17,7 +17,7 @@ def list_page(base_url: str, token: str, email: str) -> list[str]:
     response = requests.get(
         f"{base_url}/api/v1/mailbox/{email}/messages?folder=INBOX&limit=20",
         headers={"X-MAILAPI-TOKEN": token},
-        timeout=10,
+        timeout=60,
     )
     return [f"{msg['subject']} - {msg['from']['email']}" for msg in response.json()["messages"]]
 
@@ -27,7 +27,7 @@ def download(base_url: str, token: str, email: str, uid: int, index: int, direct
     response = requests.get(
         f"{base_url}/api/v1/mailbox/{email}/messages/{uid}/attachment/{index}",
         headers={"X-MAILAPI-TOKEN": token},
-        timeout=10,
+        timeout=60,
     )
     filename = response.headers.get("Content-Disposition", "").split("filename=")[-1].strip('"')
     path = directory / (filename or "attachment")
@@ -54,7 +54,7 @@ def page_through(base_url: str, token: str, email: str) -> list[int]:
     found: list[int] = []
     while True:
         query = {"limit": 2, "offset": len(found)}
-        page = session.get(f"{base_url}/api/v1/mailbox/{email}/messages", params=query, timeout=10).json()
+        page = session.get(f"{base_url}/api/v1/mailbox/{email}/messages", params=query, timeout=60).json()
         if not page["messages"]:
             session.close()
             return found
@@ -89,7 +89,7 @@ async def test_a_large_attachment_streams(rt: Runtime, world: World, base_url: s
 
     def fetch(method: str) -> requests.Response:
         url = f"{base_url}/api/v1/mailbox/ann@red.example/messages/1/attachment/0"
-        return requests.request(method, url, headers={"X-MAILAPI-TOKEN": world.red.token}, timeout=10)
+        return requests.request(method, url, headers={"X-MAILAPI-TOKEN": world.red.token}, timeout=60)
 
     got = await asyncio.to_thread(fetch, "GET")
     assert got.content == data
@@ -103,7 +103,7 @@ async def test_a_large_attachment_streams(rt: Runtime, world: World, base_url: s
 async def test_error_handling(world: World, base_url: str) -> None:
     def ask(token: str | None, path: str = "mailbox/ann@red.example/folders") -> str:
         headers = {} if token is None else {"X-MAILAPI-TOKEN": token}
-        return handle(requests.get(f"{base_url}/api/v1/{path}", headers=headers, timeout=10))
+        return handle(requests.get(f"{base_url}/api/v1/{path}", headers=headers, timeout=60))
 
     assert await asyncio.to_thread(ask, world.red.token) == "fine"
     assert await asyncio.to_thread(ask, "wrong") == "Error: Your API token is invalid."
@@ -124,12 +124,12 @@ async def test_a_connection_is_used_again_after_refusals(world: World, base_url:
         with requests.Session() as session:
             session.headers["X-MAILAPI-TOKEN"] = world.red.token
             found: list[Any] = [
-                session.get(f"{base_url}/api/v1/mailbox/ann@red.example/folders", timeout=10),
-                session.post(f"{base_url}/api/v1/permissions/bulk", data="{" * 100, timeout=10),
-                session.head(f"{base_url}/api/v1/tokens/me", timeout=10),
-                session.options(f"{base_url}/api/v1/tokens/me", timeout=10),
-                session.post(f"{base_url}/api/v1/permissions/bulk", data=b" " * 200_000, timeout=10),
-                session.get(f"{base_url}/api/v1/tokens/me", timeout=10),
+                session.get(f"{base_url}/api/v1/mailbox/ann@red.example/folders", timeout=60),
+                session.post(f"{base_url}/api/v1/permissions/bulk", data="{" * 100, timeout=60),
+                session.head(f"{base_url}/api/v1/tokens/me", timeout=60),
+                session.options(f"{base_url}/api/v1/tokens/me", timeout=60),
+                session.post(f"{base_url}/api/v1/permissions/bulk", data=b" " * 200_000, timeout=60),
+                session.get(f"{base_url}/api/v1/tokens/me", timeout=60),
             ]
             return [one.status_code for one in found]
 
