@@ -398,11 +398,11 @@ def test_only_an_address_can_make_a_header_that_is_not_ascii() -> None:
 
 
 def test_ten_thousand_recipients_take_linear_time() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     raw = compose.compose(
         draft(to=tuple(Address(f"Person ü {number}", f"p{number}@x.test") for number in range(10_000)))
     )
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 3
     check_lines(raw)
     assert dict(fields_of(raw)[0])["To"].count("@x.test") == 10_000
 
@@ -623,13 +623,20 @@ def test_attachments_come_back_byte_for_byte(size: int) -> None:
 
 
 def test_large_attachments_take_linear_time() -> None:
-    def measure(size: int) -> float:
-        content = random.Random(1).randbytes(size)
-        started = time.perf_counter()
+    def measure(content: bytes) -> float:
+        started = time.process_time()
         compose.compose(draft(attachments=(Part("x", "a/b", content),)))
-        return time.perf_counter() - started
+        return time.process_time() - started
 
-    assert min(measure(8 << 20) for _ in range(3)) < 20 * max(min(measure(1 << 20) for _ in range(3)), 0.001)
+    # eight times the bytes: 8 when linear, 64 when quadratic; a machine that slows down in between gets five tries
+    contents = [random.Random(1).randbytes(size) for size in (1 << 20, 8 << 20)]
+    found = []
+    for _ in range(5):
+        small, large = (min(measure(content) for _ in range(3)) for content in contents)
+        if large < 20 * max(small, 0.001):
+            return
+        found.append((small, large))
+    pytest.fail(f"not linear: {found}")
 
 
 @pytest.mark.parametrize(
@@ -709,9 +716,9 @@ def test_trace_headers(value: str, written: bytes) -> None:
     "value", ["x" * 100_000, "ü" * 100_000, " " * 100_000 + "x", "x y " * 50_000, "a" + "\t" * 2000 + "b"]
 )
 def test_trace_headers_keep_the_hard_limit(value: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     written = serialize.trace_header("Received", value)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 3
     check_lines(written)
     assert len(fields_of(written + b"\r\n")[0]) == 1
 

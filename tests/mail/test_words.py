@@ -64,7 +64,7 @@ def test_hostile_texts_take_linear_time(text: str) -> None:
     start = time.process_time()
     folded = words.fold(text)
     found = words.terms(folded)
-    assert time.process_time() - start < 3
+    assert time.process_time() - start < 10
     assert len(folded) <= words.FOLDED_MAX
     assert len(found.vocabulary) <= 2 * words.VOCABULARY_MAX
 
