@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from restante import log
 from restante.clock import ManualClock
 from restante.config import SQLITE, Config
+from restante.net import http
 from restante.net.connections import Connections
 from restante.runtime import Runtime
 from restante.schema.fulltext import plan
@@ -26,6 +28,10 @@ from restante.storage.signals import Signals
 from restante.storage.writer import InProcessDatabase
 from restante.vault import Vault
 from tests.fakes import FakePressure, FakeResolver
+
+# the same examples in every run; how long they take says something about the machine
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 pytest_plugins = ["tests.plugins.event_bodies", "tests.plugins.no_skips", "tests.plugins.postgres"]
 
@@ -74,6 +80,8 @@ def no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(connection.DEFAULTS, "connect_timeout", "60")
     monkeypatch.setattr(plan, "LOOKED_AT_SECONDS", 60.0)
     monkeypatch.setattr(arrivals, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(http, "TIMEOUT_SECONDS", 60.0)
+    monkeypatch.setattr(http, "CONNECT_SECONDS", 60.0)
 
 
 @pytest.fixture
