@@ -98,7 +98,8 @@ class Client(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
-        mail = next(self._source, None) if time.perf_counter() < self._deadline else None
+        is_in_time = self._mail is None or time.perf_counter() < self._deadline
+        mail = next(self._source, None) if is_in_time else None
         self._mail = mail
         if mail is None:
             self._step = self._answered_quit
@@ -177,7 +178,8 @@ async def send(
 ) -> Load:
     """Send ``mails`` over ``connections`` connections until all are sent or ``seconds`` are over; one pass, no repeats.
 
-    With a ``login`` each connection says AUTH first. A connection that breaks is counted and not opened again.
+    However slow the first answers are, each connection sends one message at least. With a ``login`` each says AUTH
+    first. A connection that breaks is counted and not opened again.
     ``on_accept`` gets each message that was answered 250, and the answer.
     """
     loop = asyncio.get_running_loop()
