@@ -68,13 +68,15 @@ def test_help_is_quick_and_imports_little(tmp_path: Path) -> None:
         "print(sorted({'sqlalchemy', 'fastapi', 'apsw', 'cryptography', 'uvloop', 'asyncio'} & set(sys.modules)))"
     )
     best = 9.0
-    for _ in range(3):
+    for _ in range(20):  # until one is not held up by other programs
         start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path, timeout=60
         )
         best = min(best, time.perf_counter() - start)
         assert done.stdout.rstrip().endswith("[]")
+        if best < 1.0:
+            break
     assert best < 1.0  # 0.06 s on an idle machine; the imports above are what is really held
 
 
