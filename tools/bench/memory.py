@@ -1,5 +1,6 @@
 """Memory: proportional set size of all processes together, which counts a shared page once."""
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -42,8 +43,9 @@ def pss(server: Server) -> dict[str, float]:
     """Process -> MiB, from ``smaps_rollup``."""
     found: dict[str, float] = {}
     for pid in server.pids:
-        name = process_name(pid)
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                found[name] = found.get(name, 0.0) + int(line.split()[1]) / 1024
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            name = process_name(pid)
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    found[name] = found.get(name, 0.0) + int(line.split()[1]) / 1024
     return found

@@ -7,7 +7,9 @@ is put on hold as it arrives and nothing is logged; what is left is smtpd, clean
 configuration is neither read nor touched.
 """
 
+import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -138,8 +140,7 @@ def running(
     if os.geteuid() != 0:
         raise Missing("Postfix's master needs root to start, and this is not root")
     if listen is None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            listen = probe.getsockname()[:2]
+        listen = _free_address()
     for name in ("config", "queue", "data"):
         (base / name).mkdir(parents=True, exist_ok=True)
     for path in (base, *base.parents):
@@ -167,6 +168,15 @@ def _remove(base: Path) -> None:
     while base.exists():
         shutil.rmtree(base, ignore_errors=time.monotonic() < end)
         time.sleep(0.05)
+
+
+def _free_address() -> tuple[str, int]:
+    """A port that nothing else is given before Postfix has it: below those that the system gives out by itself."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        address = "127.0.0.1", random.SystemRandom().randrange(first // 2, first)
+        with contextlib.suppress(OSError), socket.create_server(address):
+            return address
 
 
 def _await_greeting(address: tuple[str, int], seconds: float = 60) -> None:

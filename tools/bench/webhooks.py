@@ -68,9 +68,8 @@ def run(options: Options) -> list[Table]:
             drain = drained / (time.perf_counter() - began)
             cost = _cpu_each(used, server.cpu_seconds(), drained)
             say(f"  drained at {drain:7.0f} calls/s; CPU a call: {cost}")
-            uvloop.run(_steady(server, min(options.seconds, 30.0)))
-            time.sleep(2.0)
-            lags = sorted(_ask(url)["lags"])
+            steady = uvloop.run(_steady(server, min(options.seconds, 30.0)))
+            lags = sorted(_await(url, CALLS * (load.accepted + steady)))
         return [_table(count, without.rate, load.rate, drain, lags[len(lags) * 95 // 100], cost)]
     finally:
         shutil.rmtree(base, ignore_errors=True)
@@ -81,14 +80,15 @@ def _burst(server: Server, count: int, run: str) -> smtp_load.Load:
     return uvloop.run(smtp_load.send(server.smtp, mails, connections=CONNECTIONS))
 
 
-async def _steady(server: Server, seconds: float) -> None:
-    """``PACE`` mails a second, ten times a second some."""
+async def _steady(server: Server, seconds: float) -> int:
+    """``PACE`` mails a second, ten times a second some; how many were accepted."""
     mails: list[Mail] = Generator(2, run="s").take(int(PACE * seconds))
     loop = asyncio.get_running_loop()
-    began, step = loop.time(), PACE // 10
+    began, step, accepted = loop.time(), PACE // 10, 0
     for number in range(0, len(mails), step):
         await asyncio.sleep(max(0.0, began + number / PACE - loop.time()))
-        await smtp_load.send(server.smtp, mails[number : number + step], connections=4)
+        accepted += (await smtp_load.send(server.smtp, mails[number : number + step], connections=4)).accepted
+    return accepted
 
 
 def _cpu_each(before: dict[str, float], after: dict[str, float], count: int) -> str:
@@ -110,11 +110,16 @@ def _ask(url: str) -> Any:
         return json.load(answer)
 
 
-def _await(url: str, count: int) -> None:
-    end = time.monotonic() + DRAIN_SECONDS
-    while (told := _ask(url)["count"]) < count:
+def _await(url: str, count: int) -> list[float]:
+    """Wait for so many calls in all; how late those were that came meanwhile, in seconds."""
+    end, lags = time.monotonic() + DRAIN_SECONDS, list[float]()
+    while True:
+        found = _ask(url)
+        lags += found["lags"]
+        if found["count"] >= count:
+            return lags
         if time.monotonic() > end:
-            raise TimeoutError(f"{told} of {count} calls were made")
+            raise TimeoutError(f"{found['count']} of {count} calls were made")
         time.sleep(0.05)
 
 
