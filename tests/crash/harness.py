@@ -18,6 +18,7 @@ from tools import smtp_load
 from tools.mailgen import Generator, Mail
 
 CONNECTIONS = 20
+LOAD_SECONDS = 120.0
 LARGE_BYTES = 300_000  # of bytes that cannot be compressed: kept beside the database
 FIRST_LINE = b"Received: from relay"  # how every generated message begins, and no trace header of ours
 
@@ -65,14 +66,23 @@ class Ledger:
 
 
 def load(
-    server: live.Server, ledger: Ledger, meanwhile: Callable[[], None], *, seconds: float = 60.0
+    server: live.Server, ledger: Ledger, meanwhile: Callable[[], None], *, then_seconds: float = LOAD_SECONDS
 ) -> smtp_load.Load:
-    """Send from 20 connections in a thread while ``meanwhile`` runs, until the server ends or ``seconds`` are over."""
+    """Send from 20 connections in a thread while ``meanwhile`` runs, and until the server ends, or ``then_seconds``
+    after that.
+    """
     results: list[smtp_load.Load] = []
+    end = [float("inf")]
+
+    def mails() -> Iterator[Mail]:
+        for mail in ledger.mails():
+            if time.monotonic() > end[0]:
+                return
+            yield mail
 
     def work() -> None:
         sending = smtp_load.send(
-            server.smtp, ledger.mails(), connections=CONNECTIONS, seconds=seconds, on_accept=ledger.accept
+            server.smtp, mails(), connections=CONNECTIONS, seconds=LOAD_SECONDS, on_accept=ledger.accept
         )
         results.append(uvloop.run(sending))
 
@@ -81,12 +91,13 @@ def load(
     try:
         meanwhile()
     finally:
-        thread.join(timeout=seconds + 60)
+        end[0] = time.monotonic() + then_seconds
+        thread.join(timeout=LOAD_SECONDS + 60)
     assert results, "the load did not end"
     return results[0]
 
 
-def await_acknowledged(ledger: Ledger, count: int, seconds: float = 60.0) -> None:
+def await_acknowledged(ledger: Ledger, count: int, seconds: float = LOAD_SECONDS) -> None:
     """Wait until ``count`` messages were acknowledged in all."""
     end = time.monotonic() + seconds
     while len(ledger.acknowledged) < count:

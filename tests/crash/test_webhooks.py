@@ -67,6 +67,6 @@ def test_every_event_is_told(tmp_path: Path, database_url: str) -> None:
     for place, secret in zip((ordered, others), secrets, strict=True):
         assert set(place.numbers) == expected
         for told in place.told[-500:]:
-            told.verify(secret)
+            assert told.is_signed_with(secret)
     first_times = list(dict.fromkeys(ordered.numbers))
     assert first_times == sorted(expected)
