@@ -261,6 +261,21 @@ def test_words_that_nobody_has_are_swept(
     other.close()
 
 
+def test_the_planner_learns_of_growth_at_each_doubling(
+    store: PostgresStore, follower: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer, "ANALYZED_FIRST", 4)
+    monkeypatch.setattr(follower, "_until_analysis", 4)
+    monkeypatch.setattr(indexer, "ANALYZED_LAST", 8)
+    known = "SELECT reltuples FROM pg_class WHERE oid IN ('messages'::regclass, 'search_documents'::regclass)"
+    seen = []
+    for number in (3, 1, 3, 1, 8, 16):
+        store.add(*["text"] * number)
+        follower.catch_up()
+        seen.append([row[0] for row in rows(store, known)])
+    assert seen == [[-1, -1], [4, 4], [4, 4], [8, 8], [8, 8], [8, 8]]  # then it is large: autovacuum is soon enough
+
+
 def test_the_words_of_an_empty_account_go_at_once(store: PostgresStore, follower: Indexer) -> None:
     ids = store.add("secret", "secrets")
     follower.catch_up()

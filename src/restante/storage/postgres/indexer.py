@@ -42,6 +42,8 @@ BATCH_SECONDS = 0.3  # at least so long between two batches: the more are writte
 IDLE_SECONDS = 2.0  # without nudges it looks by itself: other nodes queue too
 SWEEP_TERMS = 300
 SWEEP_AFTER = 200  # removed messages
+ANALYZED_FIRST = 1_000  # messages after which the planner's figures are taken, and again each time they are doubled
+ANALYZED_LAST = 100_000  # autovacuum, which looks once a minute, is soon enough for what is larger
 EXIT_RETRY = 1  # the database does not answer: start again later
 
 Key = tuple[int, int]  # account, message
@@ -179,6 +181,7 @@ class Indexer:
         self._after = -1  # the last account that was served
         self.has_more = False  # the last batch ended at its bounds, not at the queue's end
         self._has_pending = True  # whether the GIN indexes have entries that are not in their place yet
+        self._until_analysis = ANALYZED_FIRST  # documents to be written before the planner's figures are looked at
 
     def close(self) -> None:
         """Let the connection go."""
@@ -194,10 +197,23 @@ class Indexer:
     def step(self) -> int:
         """Index one batch, from the queue or, when that is empty, of a rebuild; returns the number of messages."""
         try:
-            return self._follow() or self._rebuild_some()
+            count = self._follow() or self._rebuild_some()
         except BaseException:
             self._known = {}  # what was learned in this transaction is not
             raise
+        if self._until_analysis <= 0:
+            self._analyze()
+        return count
+
+    def _analyze(self) -> None:
+        """Take the planner's figures anew: plans that were made for a few messages are slow when there are many."""
+        if self._estimate() < ANALYZED_LAST:
+            self._conn.execute("ANALYZE contents, messages, events, search_documents, search_terms")
+        self._until_analysis = max(self._estimate(), ANALYZED_FIRST)
+
+    def _estimate(self) -> int:
+        """How many messages the planner takes for granted."""
+        return int(self._rows("SELECT reltuples::bigint FROM pg_class WHERE oid = 'search_documents'::regclass")[0][0])
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._conn.execute(query.encode(), values, binary=True).fetchall()  # as text, bytes are twice as many
@@ -284,6 +300,7 @@ class Indexer:
             *numbers, vectors, texts = zip(*documents, strict=True)
             self._conn.execute(_PUT, (*map(Numbers, numbers), Vectors(vectors), Blobs(texts)))
             self._has_pending = True
+            self._until_analysis -= len(documents)
         if moved:
             move = "UPDATE search_documents SET folder_id = %s WHERE account_id = %s AND message_id = %s"
             self._conn.cursor().executemany(move, moved)
