@@ -81,9 +81,10 @@ def machine(command: str, peer: str) -> str:
     """Where and with what the figures were measured."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("apsw", "uvloop", "zstandard", "msgspec"))
     date = datetime.now(UTC).strftime("%Y-%m-%d")
+    built = " of the system" if sys.base_prefix == "/usr" else ""
     return (
         f"Command `{command}` on {date}: {os.cpu_count()} cores ({_processor()}), {_memory_gib():.0f} GiB, Linux "
-        f"{platform.release()}, CPython {platform.python_version()}, {versions}, {peer}; commit {_commit()}."
+        f"{platform.release()}, CPython {platform.python_version()}{built}, {versions}, {peer}; commit {_commit()}."
     )
 
 
