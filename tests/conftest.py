@@ -70,13 +70,10 @@ def no_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stands still for seconds passes no bound of time in this process that the test is not about."""
     monkeypatch.setattr(sqlite, "READ_SECONDS", 60.0)
     monkeypatch.setattr(connection, "READ_MILLISECONDS", 60_000)
-    patient = (
-        "SET lock_timeout = '60s'",
-        "SET statement_timeout = '120s'",
-        "SET idle_in_transaction_session_timeout = 0",
-    )
-    monkeypatch.setattr(connection, "WRITING", (*connection.WRITING, *patient))
-    monkeypatch.setattr(connection, "READING", (*connection.READING, patient[-1]))
+    may_idle = "SET idle_in_transaction_session_timeout = 0"
+    may_wait = ("SET lock_timeout = '60s'", "SET statement_timeout = '120s'")
+    monkeypatch.setattr(connection, "WRITING", (*connection.WRITING, *may_wait, may_idle))
+    monkeypatch.setattr(connection, "READING", (*connection.READING, may_idle))
     monkeypatch.setitem(connection.DEFAULTS, "connect_timeout", "60")
     monkeypatch.setattr(plan, "LOOKED_AT_SECONDS", 60.0)
     monkeypatch.setattr(arrivals, "PATIENCE_SECONDS", 60.0)

@@ -5,16 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from restante.pressure import (
-    EASY,
-    FULL,
-    LATE_SECONDS,
-    LITTLE,
-    LOOK_SECONDS,
-    NICENESS,
-    GivingWay,
-    ProcessPressure,
-)
+from restante.pressure import EASY, FULL, LATE_SECONDS, LITTLE, LOOK_SECONDS, NICENESS, GivingWay, ProcessPressure
 
 PID = 4711
 

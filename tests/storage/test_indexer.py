@@ -305,15 +305,22 @@ def test_segments_stay_few_without_an_idle_moment(store: Store, monkeypatch: pyt
     assert store.ids("pie7") == store.expected("pie7")
 
 
+def run_until_idle(follower: Indexer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process's own loop, whose input ends when it finds nothing to do."""
+    nudges, order = os.pipe()
+    progress, report = os.pipe()
+    monkeypatch.setattr(follower, "tidy", lambda: os.close(order))
+    indexer.Process(follower, nudges, report).run()
+    for fd in (nudges, progress, report):
+        os.close(fd)
+
+
 def test_the_process_gives_way_until_it_is_late(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
     monkeypatch.setattr(pressure, "LATE_SECONDS", 0.0)
     monkeypatch.setattr(indexer, "BATCH_ROWS", 4)
     store.add(*[f"apple {n}" for n in range(6)])
-    nudges, order = os.pipe()
-    progress, report = os.pipe()
     follower = store.indexer()
-    monkeypatch.setattr(follower, "tidy", lambda: os.close(order))
     step, usual, seen = follower.step, os.nice(0), []
 
     def noted() -> int:
@@ -321,28 +328,21 @@ def test_the_process_gives_way_until_it_is_late(store: Store, monkeypatch: pytes
         return step()
 
     monkeypatch.setattr(follower, "step", noted)
-    indexer.Process(follower, nudges, report).run()
+    run_until_idle(follower, monkeypatch)
     nice = min(pressure.NICENESS, 19 - usual)
     assert seen == [nice, 0, nice], "the first batch left some over, the second none, the third found none"
     follower.close()
-    for fd in (nudges, progress, report):
-        os.close(fd)
 
 
 def test_a_full_batch_is_followed_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexer, "BATCH_ROWS", 4)
     monkeypatch.setattr(indexer, "BATCH_SECONDS", 3600.0)
     store.add(*[f"apple {n}" for n in range(8)])
-    nudges, order = os.pipe()
-    progress, report = os.pipe()
     follower = store.indexer()
-    monkeypatch.setattr(follower, "tidy", lambda: os.close(order))  # it found nothing to do: its input ends
-    indexer.Process(follower, nudges, report).run()
+    run_until_idle(follower, monkeypatch)
     assert follower.watermark == 8
     assert not follower.is_behind
     follower.close()
-    for fd in (nudges, progress, report):
-        os.close(fd)
 
 
 def test_the_process_follows_nudges_and_ends_with_its_input(store: Store) -> None:

@@ -44,6 +44,7 @@ WAL_NOTE = (
     " machine that is given its memory page by page makes new files slow.)"
 )
 WAL_SEGMENT = 16 << 20
+WAL_KEPT = 4 << 30  # `min_wal_size`
 WAL_RATE = 60_000_000  # bytes a second, more than is needed
 SIDES = ("SQLite", "PostgreSQL")
 
@@ -87,9 +88,9 @@ def _both(options: Options) -> Iterator[tuple[Path, Database]]:
 
 
 def _make_wal(database: Database, size_bytes: int) -> None:
-    """Let the cluster make so many bytes of WAL files and keep them to be used again, at most ``min_wal_size``."""
+    """Let the cluster make so many bytes of WAL files and keep them to be used again, at most ``WAL_KEPT``."""
     with database.cluster.connect(database.name) as conn:
-        for _ in range(min(size_bytes // WAL_SEGMENT, 250)):
+        for _ in range(min(size_bytes, WAL_KEPT) // WAL_SEGMENT):
             conn.execute("SELECT pg_logical_emit_message(false, 'bench', 'x')")
             conn.execute("SELECT pg_switch_wal()")
         conn.execute("CHECKPOINT")

@@ -53,11 +53,9 @@ def run(options: Options) -> list[Table]:
     base = Path(tempfile.mkdtemp(prefix="restante-bench-", dir=options.directory))
     base.chmod(0o755)
     try:
-        many = {
-            **os.environ,
-            "RESTANTE_SMTP_LIMITS_MAX_MESSAGES": "1000000",
-        }  # on one connection
-        with Server(base / "data", environment=many) as server, ExitStack() as stack:
+        # As many messages on one connection as a round has.
+        environment = os.environ | {"RESTANTE_SMTP_LIMITS_MAX_MESSAGES": "1000000"}
+        with Server(base / "data", environment=environment) as server, ExitStack() as stack:
             peers: dict[str, postfix.Postfix] = {}
             try:
                 for kind in PEERS:
