@@ -315,6 +315,31 @@ def run_until_idle(follower: Indexer, monkeypatch: pytest.MonkeyPatch) -> None:
         os.close(fd)
 
 
+def test_the_process_leaves_a_busy_checkpoint_to_who_is_at_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.add("apple")
+    reader, other = (apsw.Connection(str(sqlite.main_path(store.data_dir))) for _ in range(2))
+    for conn in (reader, other):
+        conn.execute("SELECT * FROM messages").fetchall()
+    reader.execute("BEGIN; SELECT * FROM messages").fetchall()
+    store.add("pear")
+    follower = store.indexer()
+    ended = []
+
+    def wait(_times: int) -> bool:  # while the other one checkpoints and waits for the reader
+        run_until_idle(follower, monkeypatch)
+        ended.append("of itself")
+        return False
+
+    other.set_busy_handler(wait)
+    with pytest.raises(apsw.BusyError):
+        other.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+    assert ended == ["of itself"]
+    assert store.ids("pear") == [2]
+    for conn in (reader, other):
+        conn.close()
+    follower.close()
+
+
 def test_the_process_gives_way_until_it_is_late(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
     monkeypatch.setattr(pressure, "LATE_SECONDS", 0.0)

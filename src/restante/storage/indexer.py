@@ -418,8 +418,12 @@ class Indexer:
             ctypes.CDLL(None).malloc_trim(0)
 
     def checkpoint_main(self) -> None:
-        """Move what readers allow of the main file's WAL into it, so that the writer never has to."""
-        self._main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        """Move what readers allow of the main file's WAL into it, so that the writer never has to.
+
+        SQLite does not wait here: while another connection is at it (the writer, on a long WAL), it is left to that.
+        """
+        with contextlib.suppress(apsw.BusyError):
+            self._main.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
 class Process:
