@@ -5,9 +5,11 @@ import hashlib
 import os
 import secrets
 import string
+import struct
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from datetime import datetime
 from typing import NewType
 
@@ -31,20 +33,44 @@ _ALPHANUMERIC = string.ascii_letters + string.digits
 
 TOKEN_BYTES = 32  # 256 random bits, 43 url-safe characters
 
+_TAILS = 512  # taken from the system at once
+
 _uuid_lock = threading.Lock()
 _uuid_last = 0
+_uuid_tails: Iterator[tuple[int]] = iter(())
 
 
-def new_uuid() -> uuid.UUID:
-    """A version 7 UUID, strictly increasing within this process (RFC 9562 §5.7, method 3 of §6.2)."""
-    global _uuid_last  # noqa: PLW0603 - the one counter that makes them monotonic
+def _forget_tails() -> None:
+    global _uuid_tails  # noqa: PLW0603 - see _uuid_number
+    _uuid_tails = iter(())
+
+
+os.register_at_fork(after_in_child=_forget_tails)
+
+
+def _uuid_number() -> int:
+    """The number of a version 7 UUID, strictly increasing within this process (RFC 9562 §5.7, method 3 of §6.2)."""
+    global _uuid_last, _uuid_tails  # noqa: PLW0603 - the one counter that makes them monotonic, and a block of randomness
     with _uuid_lock:
         stamp = time.time_ns() * 4096 // 1_000_000  # milliseconds with 12 bits of fraction
         stamp = max(stamp, _uuid_last + 1)
         _uuid_last = stamp
-    milliseconds, fraction = stamp >> 12, stamp & 0xFFF
-    tail = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
-    return uuid.UUID(int=(milliseconds & ((1 << 48) - 1)) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail)
+        tail = next(_uuid_tails, None)
+        if tail is None:
+            _uuid_tails = struct.iter_unpack("!Q", os.urandom(8 * _TAILS))
+            tail = next(_uuid_tails)
+    milliseconds, fraction = stamp >> 12 & ((1 << 48) - 1), stamp & 0xFFF
+    return milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail[0] >> 2
+
+
+def new_uuid() -> uuid.UUID:
+    """A version 7 UUID, greater than all that this process made before."""
+    return uuid.UUID(int=_uuid_number())
+
+
+def new_receipt_id() -> str:
+    """The 32 digits of a version 7 UUID, for a message that was received."""
+    return f"{_uuid_number():032x}"
 
 
 def first_uuid(moment: datetime) -> uuid.UUID:

@@ -60,7 +60,7 @@ async def receive(rt: Runtime, envelope: Envelope, source: Source, raw: Buffer) 
     if len(raw) > limit:
         raise TooLarge(f"the message is over {limit} bytes")
     now = rt.clock.now()
-    receipt_id = ids.new_uuid().hex
+    receipt_id = ids.new_receipt_id()
     examined = await storing.examine_bounded(rt, raw, envelope.sender)
     _require_no_loop(rt, raw, examined.message, envelope)
     routes = list(dict.fromkeys(envelope.recipients))

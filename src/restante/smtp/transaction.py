@@ -18,7 +18,7 @@ class Transaction:
     def __init__(self, port: Port, mail: smtp.Mail) -> None:
         self._port = port
         self._spool: Spool | None = None
-        self._checker = smtp.ChunkChecker()
+        self._checker = smtp.NewlineChecker()
         self.mail = mail
         self.routes: list[Route] = []
         self.addresses: list[str] = []
