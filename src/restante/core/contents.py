@@ -17,11 +17,12 @@ from restante.schema.prepared import Prepared
 
 _c = tables.contents.c
 
-_INSERT = Prepared(
-    insert(tables.contents)
-    .values({column.name: bindparam(column.name) for column in tables.contents.columns if column.name != "id"})
-    .returning(_c.id)
+INSERT = Prepared(
+    insert(tables.contents).values({c.name: bindparam(c.name) for c in tables.contents.columns if c.name != "id"})
 )
+"""Adds one made of ``row``."""
+
+_INSERT_ONE = Prepared(INSERT.statement.returning(_c.id))
 ADDED = Rows("content", tables.contents.columns)
 """Contents that another statement adds with its own, made of ``row`` and their ids."""
 
@@ -73,7 +74,7 @@ class Unused:
 
 def add(conn: WriteConn, account_id: int, content: NewContent, uses: int, created_at: int) -> ContentId:
     """Write one content row that ``uses`` messages of the same transaction will point to."""
-    added = _INSERT.row(conn, row(account_id, content, uses, created_at))
+    added = _INSERT_ONE.row(conn, row(account_id, content, uses, created_at))
     assert added is not None
     return ContentId(added[0])
 

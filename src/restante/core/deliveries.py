@@ -6,8 +6,6 @@ of them: the counters and ids for the rows; contents, messages and the index's q
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from itertools import groupby
-from operator import itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -198,11 +196,10 @@ def _store_in_steps(
     }
     for mailbox, mine in by_mailbox.items():
         delivery.count(conn, *mailbox, _more(mine))
-    rows = _rows(calls, placed, folders, [contents.add(conn, *one) for one in new])
-    for row in rows:
-        row["id"] = delivery.add(conn, row["account_id"], row)
-    for account_id, some in groupby(rows, itemgetter("account_id")):
-        delivery.queue(conn, account_id, [row["id"] for row in some])
+    rows = _rows(calls, placed, folders, contents.INSERT.add(conn, [contents.row(*one) for one in new]))
+    for row, message_id in zip(rows, delivery.INSERT_MESSAGE.add(conn, rows), strict=True):
+        row["id"] = message_id
+    delivery.INSERT_QUEUE.many(conn, [{"account_id": row["account_id"], "message_id": row["id"]} for row in rows])
     return rows
 
 
@@ -228,7 +225,8 @@ def _rows(
         call = calls[number]
         folder_id, uid, modseq = next(folders[target.account_id, target.mailbox_id, target.folder])
         row = delivery.columns(target, content_ids[content], ids.new_uuid(), size, call.summary, call.received_at)
-        rows.append(row | {"folder_id": folder_id, "uid": uid, "modseq": modseq})
+        row |= {"folder_id": folder_id, "uid": uid, "modseq": modseq}
+        rows.append(row)
     return rows
 
 

@@ -4,7 +4,7 @@ Content, message rows, folder and mailbox counters, events and the search index'
 commit the message is there whole, before it not at all.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -86,12 +86,10 @@ _COUNT_MAILBOX = Prepared(
     .where(_b.account_id == bindparam("in_account"), _b.id == bindparam("in_mailbox"), _b.status != "removed")
     .values(used_bytes=_b.used_bytes + bindparam("more_bytes"), messages=_b.messages + bindparam("more_messages"))
 )
-_INSERT_MESSAGE = Prepared(
-    insert(tables.messages)
-    .values({column.name: bindparam(column.name) for column in tables.messages.columns if column.name != "id"})
-    .returning(tables.messages.c.id)
+INSERT_MESSAGE = Prepared(
+    insert(tables.messages).values({c.name: bindparam(c.name) for c in tables.messages.columns if c.name != "id"})
 )
-_INSERT_QUEUE = Prepared(
+INSERT_QUEUE = Prepared(
     insert(tables.index_queue).values(account_id=bindparam("account_id"), message_id=bindparam("message_id"))
 )
 
@@ -166,8 +164,8 @@ def place(conn: WriteConn, target: Target, content_id: int, size: int, summary: 
         folder_id, uid_next, modseq = grow(conn, target.account_id, target.mailbox_id, target.folder, counted)
         count(conn, target.account_id, target.mailbox_id, counted)
         row |= {"folder_id": folder_id, "uid": uid_next - 1, "modseq": modseq}
-        message_id = add(conn, target.account_id, row)
-        queue(conn, target.account_id, [message_id])
+        (message_id,) = INSERT_MESSAGE.add(conn, [row])
+        INSERT_QUEUE.run(conn, {"account_id": target.account_id, "message_id": message_id})
     return Delivered(
         MessageId(message_id), str(public_id), target.mailbox_id, FolderId(folder_id), Uid(uid_next - 1), ModSeq(modseq)
     )
@@ -191,18 +189,6 @@ def count(conn: WriteConn, account_id: AccountId, mailbox_id: MailboxId, more: M
     """Count new messages in a mailbox. Raises NotFound."""
     if not _COUNT_MAILBOX.run(conn, _bound(account_id, mailbox_id, "", more)):
         raise _mailbox_gone()
-
-
-def add(conn: WriteConn, account_id: AccountId, row: Mapping[str, Any]) -> MessageId:
-    """Write the row of a message, but for its id, which is returned."""
-    added = _INSERT_MESSAGE.row(conn, {**row, "account_id": account_id})
-    assert added is not None
-    return MessageId(added[0])
-
-
-def queue(conn: WriteConn, account_id: AccountId, message_ids: Iterable[MessageId]) -> None:
-    """Leave messages to the indexer."""
-    _INSERT_QUEUE.many(conn, [{"account_id": account_id, "message_id": message_id} for message_id in message_ids])
 
 
 def _bound(account_id: AccountId, mailbox_id: MailboxId, folder: str, more: Mapping[str, int]) -> dict[str, Any]:

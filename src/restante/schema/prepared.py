@@ -88,6 +88,21 @@ class Prepared:
         finally:
             _leave(conn, cursor)
 
+    def add(self, conn: Connection, values: Iterable[Mapping[str, Any]]) -> range:
+        """Insert a row per item and return their ids, on an engine that is not remote: it has one writer, who counts.
+
+        SQLite's RETURNING costs half an insertion.
+        """
+        text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
+        items = [arrange(item) for item in values]
+        cursor = _cursor(conn)
+        try:
+            cursor.executemany(text, items)
+            after: int = cursor.lastrowid + 1
+            return range(after - len(items), after)
+        finally:
+            _leave(conn, cursor)
+
 
 def _cursor(conn: Connection) -> Any:
     """The driver's own: the pool's face in front of it costs as much as the rest.
