@@ -20,7 +20,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,16 @@ REPORT_SECONDS = 0.5
 IDLE_SECONDS = 2.0  # without nudges it looks by itself
 REST_SECONDS = 10.0  # after its last work it gives memory back
 MERGE_PAGES = 500
+MERGE_SEGMENTS = 2  # of one level: as many are merged, or more
 UNMERGED_BATCHES = 16  # without a moment to merge them; from then on each batch merges a step as well
+BUSY_SEGMENTS = 8  # as MERGE_SEGMENTS, for these steps: pages are written anew a third as often
 SWEEP_TERMS = 300
 SWEEP_AFTER = 200  # removed messages
 BUSY_MILLISECONDS = 10_000
 CACHE_KIB = 16_384
+CHECKPOINT_PAGES = 4_000  # in the index's WAL: about six batches, which write many of the pages again and again
 
-Source = tuple[int, int, bytes]  # account, folder, folded text in UTF-8
+Row = tuple[Any, ...]
 _SOURCE = "m.account_id, m.folder_id, c.structure, c.raw, c.folded, c.size_bytes"
 EXIT_RETRY = 1  # the disk is full or does not answer: start again later
 EXIT_CORRUPT = 3  # the index was thrown away: start again
@@ -66,8 +69,8 @@ CREATE VIRTUAL TABLE fts USING fts5(terms, content='', contentless_delete=1, det
                                     tokenize="ascii tokenchars '{fulltext.WORD_CHARACTERS}'");
 CREATE VIRTUAL TABLE grams USING fts5(parts, content='', contentless_delete=1, detail=none,
                                       tokenize="ascii tokenchars '{fulltext.WORD_CHARACTERS}'");
-INSERT INTO fts(fts, rank) VALUES ('automerge', 0), ('crisismerge', 400), ('usermerge', 2), ('hashsize', 16777216);
-INSERT INTO grams(grams, rank) VALUES ('automerge', 0), ('crisismerge', 400), ('usermerge', 2), ('hashsize', 16777216);
+INSERT INTO fts(fts, rank) VALUES ('automerge', 0), ('crisismerge', 400), ('hashsize', 16777216);
+INSERT INTO grams(grams, rank) VALUES ('automerge', 0), ('crisismerge', 400), ('hashsize', 16777216);
 INSERT INTO state VALUES ('watermark', 0), ('rebuilt', 0), ('removed', 0);
 """  # noqa: S608 - constants only
 
@@ -92,6 +95,7 @@ def _open_tables(path: Path) -> apsw.Connection:
     pragmas = ("journal_mode=WAL", "synchronous=NORMAL", f"cache_size=-{CACHE_KIB}", "journal_size_limit=33554432")
     for pragma in pragmas:
         conn.execute(f"PRAGMA {pragma}").fetchall()
+    conn.wal_autocheckpoint(CHECKPOINT_PAGES)
     with _transaction(conn):
         known = conn.execute(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'fts\\_%' ESCAPE '\\'"
@@ -142,6 +146,7 @@ class Indexer:
         self._known_before: dict[int, set[bytes]] = {}
         self._sweep_at: int | None = None
         self._unmerged = 0  # batches since all was merged
+        self._least_segments: int | None = None  # as FTS5 was told last
         self.has_more = False  # the last batch ended at its bounds, not at the queue's end
         self.watermark = self._state("watermark")
         self._rebuilt = self._state("rebuilt")
@@ -209,7 +214,7 @@ class Indexer:
         done = 0
         while count := self.step():
             done += count
-        while self._merge():
+        while self._merge(MERGE_SEGMENTS):
             pass
         return done
 
@@ -222,62 +227,53 @@ class Indexer:
         if count:
             self._unmerged += 1
             if self._unmerged > UNMERGED_BATCHES:
-                self._merge()
+                self._merge(BUSY_SEGMENTS)
         return count
 
     def _follow(self) -> int:
-        rows = self._main.execute(
+        rows = self._read(
             f"SELECT q.id, q.message_id, {_SOURCE} FROM index_queue q LEFT JOIN messages m ON m.id = q.message_id"  # noqa: S608
             " LEFT JOIN contents c ON c.id = m.content_id WHERE q.id > ? ORDER BY q.id LIMIT ?",
-            (self.watermark, BATCH_ROWS),
+            self.watermark,
         )
-        found: dict[int, Source | None] = {}
-        watermark, count, size = self.watermark, 0, 0
-        for queue_id, message_id, *row in rows:
-            watermark = queue_id
-            count += 1
-            found[message_id] = None if row[0] is None else self._source(*row)
-            size += row[-1] or 0
-            if size > BATCH_BYTES:
-                break
-        rows.close(True)
-        self.has_more = count == BATCH_ROWS or size > BATCH_BYTES
-        if found:
-            with self._batch():
-                self._write(found)
-                self._set_state("watermark", watermark)
-            self.watermark = watermark
+        self.has_more = len(rows) == BATCH_ROWS or sum([row[-1] or 0 for row in rows]) > BATCH_BYTES
+        if not rows:
+            return 0
+        found = {row[1]: None if row[2] is None else row[2:] for row in rows}
+        watermark = rows[-1][0]
+        with self._batch():
+            self._write(found)
+            self._set_state("watermark", watermark)
+        self.watermark = watermark
         return len(found)
 
     def _rebuild_some(self) -> int:
         if not self.is_rebuilding:
             return 0
-        rows = self._main.execute(
+        rows = self._read(
             f"SELECT m.id, {_SOURCE} FROM messages m JOIN contents c ON c.id = m.content_id"  # noqa: S608
             " WHERE m.id <= ? ORDER BY m.id DESC LIMIT ?",
-            (self._rebuilt, BATCH_ROWS),
+            self._rebuilt,
         )
-        found: dict[int, Source | None] = {}
-        size, last = 0, 0
-        for message_id, *row in rows:
-            found[message_id] = self._source(*row)
-            last = message_id
-            size += row[-1]
-            if size > BATCH_BYTES:
-                break
-        rows.close(True)
-        rebuilt = max(last - 1, 0)
+        rebuilt = max(rows[-1][0] - 1, 0) if rows else 0
         with self._batch():
-            self._write(found)
+            self._write({row[0]: row[1:] for row in rows})
             self._set_state("rebuilt", rebuilt)
         self._rebuilt = rebuilt
-        return len(found)
+        return len(rows)
 
-    def _source(
-        self, account: int, folder: int, structure: bytes, raw: bytes | None, folded: bytes | None, size: int
-    ) -> Source:
-        """What goes into the index of one message."""
-        return account, folder, folded_text(self._unzip, structure, raw, folded, size)
+    def _read(self, sql: str, start: int) -> list[Row]:
+        """The rows of a batch, whose last column is the size; all at once, for an open read holds checkpoints back."""
+        rows: list[Row] = []
+        size = 0
+        cursor = self._main.execute(sql, (start, BATCH_ROWS))
+        for row in cursor:
+            rows.append(row)
+            size += row[-1] or 0
+            if size > BATCH_BYTES:
+                break
+        cursor.close(True)
+        return rows
 
     @contextlib.contextmanager
     def _batch(self) -> Iterator[None]:
@@ -289,7 +285,7 @@ class Indexer:
             self._known, self._known_before = {}, {}
             raise
 
-    def _write(self, found: dict[int, Source | None]) -> None:
+    def _write(self, found: Mapping[int, Row | None]) -> None:
         """Put documents in place (a value) or take them out (None); the caller commits."""
         documents: list[tuple[int, bytes]] = []
         texts: list[tuple[int, int, bytes]] = []
@@ -297,7 +293,8 @@ class Indexer:
         for message_id, source in found.items():
             if source is None:
                 continue
-            account_id, folder_id, folded = source
+            account_id, folder_id, *content = source
+            folded = folded_text(self._unzip, *content)
             document = fulltext.document_id(folder_id, message_id)
             texts.append((message_id, document, self._zip.compress(folded)))
             known = self._known.setdefault(account_id, set())
@@ -325,23 +322,29 @@ class Indexer:
         if sum(map(len, self._known.values())) > KNOWN_TERMS:
             self._known_before, self._known = self._known, {}
         rows = sorted([(account_id, len(term), term) for term in map(bytes.decode, unknown)])
-        new: Iterable[Any] = self._index.executemany(
-            "INSERT INTO terms (account_id, size, term) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING id, term",
-            rows,
-        )
-        grams = [(row[0], fulltext.gram_terms(account_id, row[1])) for row in list(new)]
+        last = self._index.execute("SELECT max(id) FROM terms").get or 0
+        insert = "INSERT INTO terms (account_id, size, term) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+        self._index.executemany(insert, rows)
+        # RETURNING would cost as much as the insertion does.
+        new: Iterable[Any] = self._index.execute("SELECT id, term FROM terms WHERE id > ?", (last,)).fetchall()
+        grams = [(number, fulltext.gram_terms(account_id, term)) for number, term in new]
         self._index.executemany("INSERT INTO grams (rowid, parts) VALUES (?, ?)", grams)
 
     def tidy(self) -> bool:
         """One bounded step of merging or sweeping, for idle moments; returns whether there is more to do."""
-        return self._merge() or self.sweep()
+        return self._merge(MERGE_SEGMENTS) or self.sweep()
 
-    def _merge(self) -> bool:
+    def _merge(self, least: int) -> bool:
         """Merge segments, at most about ``MERGE_PAGES`` pages of each index; returns whether there is more to merge.
 
-        FTS5 takes the level with the most segments and all segments of it: the rarer this is called, the more of them
-        it merges at once.
+        FTS5 takes the level with the most segments, ``least`` or more, and all segments of it: the rarer this is called
+        and the more it takes, the less often a page is written anew.
         """
+        if least != self._least_segments:
+            with _transaction(self._index):
+                self._index.execute("INSERT INTO fts(fts, rank) VALUES ('usermerge', ?)", (least,))
+                self._index.execute("INSERT INTO grams(grams, rank) VALUES ('usermerge', ?)", (least,))
+            self._least_segments = least
         before = self._index.total_changes()
         with _transaction(self._index):
             self._index.execute("INSERT INTO fts(fts, rank) VALUES ('merge', ?)", (MERGE_PAGES,))
