@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from restante.core import delivery, mailboxes
 from restante.errors import NotFound
+from restante.schema import tables
+from restante.schema.connections import WriteConn
 from restante.storage import engine
 from restante.storage.database import Call, Commits
 from restante.storage.engine import Place
@@ -38,6 +41,24 @@ def test_groups_are_really_run_as_one(store: tuple[Commits, World], monkeypatch:
     commits, world = store
     monkeypatch.setattr(delivery, "deliver", None)
     answers(commits.run(make_calls(world)))
+
+
+def test_no_id_comes_twice(store: tuple[Commits, World]) -> None:
+    commits, world = store
+    before = commits.run(make_calls(world))
+
+    def lose_the_newest(conn: WriteConn) -> None:
+        for table in (tables.messages, tables.contents):
+            conn.execute(delete(table).where(table.c.id > 3))
+
+    value(commits, lose_the_newest)
+    seen = {message_id for answer in answers(before) for message_id, *_ in answer}
+    told = {one[0]: one[2:] for answer in answers(commits.run(make_calls(world))) for one in answer}
+    assert not seen & told.keys()
+    stored = [row for row in value(commits, rows, "messages") if row["id"] not in seen]
+    assert {row["id"]: (row["folder_id"], row["uid"], row["modseq"]) for row in stored} == told
+    made = {row["id"]: row["size_bytes"] for row in value(commits, rows, "contents")}
+    assert all(row["size_bytes"] == made[row["content_id"]] + len(row["trace"]) for row in stored)
 
 
 @pytest.mark.parametrize(
