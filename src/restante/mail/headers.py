@@ -23,9 +23,8 @@ _FIELD = re.compile(rb"(?:([^\s:]{1,200}+):)?([^\n]*+(?:\n[ \t][^\n]*+)*+)\n")
 _CONTROLS = re.compile("[\x00-\x1f\x7f]")
 _WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?")
 _Q_ESCAPE = re.compile(rb"=([0-9A-Fa-f]{2})")
-_BETWEEN = re.compile(r"[;\s]*")
-_PARAMETER = re.compile(r'([^\s=;"]{1,100})\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;"]*))[^;]*', re.DOTALL)
-_SKIP = re.compile(r"[^;]*;")
+_PARAMETER = re.compile(r'[;\s]*+([^\s=;"]{1,100})\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^;"]*))[^;]*', re.DOTALL)
+_SKIP = re.compile(r"[;\s]*+[^;]*+;")
 _FOREIGN = re.compile(rb"[^A-Za-z0-9+/]+")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _COMMENT = re.compile(r"\([^()]*\)\s*$")
@@ -169,14 +168,14 @@ def parameters(value: str) -> tuple[tuple[str, str], ...]:
     """
     found: list[tuple[str, str]] = []
     extended = False
-    at = _end(_BETWEEN.match(value))
+    at = 0
     while at < len(value) and len(found) < MAX_PARAMETERS:
         match = _PARAMETER.match(value, at)
         if match is None:
             skip = _SKIP.match(value, at)
             if skip is None:
                 break
-            at = _end(_BETWEEN.match(value, skip.end()))
+            at = skip.end()
             continue
         name, quoted, plain = match.groups()
         if quoted is not None:
@@ -188,14 +187,10 @@ def parameters(value: str) -> tuple[tuple[str, str], ...]:
         if "*" in name:
             extended = True
         found.append((name.lower(), content))
-        at = _end(_BETWEEN.match(value, match.end()))
+        at = match.end()
     if extended:
         return _join(found)
     return tuple([(name, words(content) if "=?" in content else content) for name, content in found])
-
-
-def _end(found: re.Match[str] | None) -> int:
-    return found.end() if found else 0
 
 
 def _unescape(found: re.Match[str]) -> str:

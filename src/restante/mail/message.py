@@ -26,6 +26,7 @@ MAX_SEARCHABLE_BYTES = 1 << 20  # encoded bytes of all body parts together read 
 PREVIEW_LENGTH = 200
 PREVIEW_BYTES = 64 << 10  # encoded bytes of all body parts together read for it
 FIRST_BYTES = 1_000  # of plain text: nearly always they hold enough
+FIRST_CHARS = 300  # of these bytes
 FIRST_MARGIN = 10  # characters of it that are left out: the last one may be cut in the middle
 MAX_RAW_FIELD = 32 << 10  # bytes of one header field kept for ENVELOPE
 
@@ -101,12 +102,18 @@ def parse(raw: Buffer) -> Message:
         threads.thread_key(references, in_reply_to, own, subject, from_[0].email if from_ else ""),
         root,
         _attachments(root, raw),
-        tuple([value if value is None else value[:MAX_RAW_FIELD] for value in structure.envelope_fields(wanted)]),
+        _envelope(structure.envelope_fields(wanted), root),
     )
 
 
 def _addresses(value: bytes | None) -> tuple[Address, ...]:
     return addresses.parse(value) if value else ()
+
+
+def _envelope(found: tuple[bytes | None, ...], root: Part) -> tuple[bytes | None, ...]:
+    if root.body_start - root.start <= MAX_RAW_FIELD:
+        return found
+    return tuple([value if value is None else value[:MAX_RAW_FIELD] for value in found])
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -139,10 +146,10 @@ def _sort(part: Part, parent: str, index: int, hidden: bool, bodies: list[tuple[
     """
     kind = part.content_type
     if kind[:10] == "multipart/":
-        alternative = kind == "multipart/alternative"
-        plain = alternative and any(_has_plain(child) for child in part.children)
+        plain = [_has_plain(child) for child in part.children] if kind == "multipart/alternative" else []
+        repeats = True in plain
         for number, child in enumerate(part.children):
-            _sort(child, kind, number, hidden or (plain and not _has_plain(child)), bodies, rest)
+            _sort(child, kind, number, hidden or (repeats and not plain[number]), bodies, rest)
     elif (
         kind in {"text/plain", "text/html"}
         and part.disposition != "attachment"
@@ -222,7 +229,10 @@ def _decoded(encoding: str, raw: Buffer, start: int, end: int) -> Iterator[bytes
         else:
             yield from _base64(raw, start, end)
     elif encoding == "quoted-printable":
-        yield from _quoted_printable(raw, start, end)
+        if end - start <= CHUNK_BYTES:
+            yield _quoted(raw[start:end])
+        else:
+            yield from _quoted_printable(raw, start, end)
     elif encoding in _UUENCODE:
         yield from _uuencode(raw, start, end)
     else:
@@ -356,10 +366,7 @@ def readable(message: Message, raw: Buffer, limit: int = MAX_SEARCHABLE_BYTES) -
 
     At most ``limit`` encoded bytes are decoded; for a message that is only another message, that one's text.
     """
-    return _readable(message, _bodies(message), raw, limit)
-
-
-def _readable(message: Message, bodies: list[tuple[Part, bool]], raw: Buffer, limit: int) -> Iterator[str]:
+    bodies = _bodies(message)
     if not bodies:
         inner = next((part for part in structure.walk(message.root) if part.content_type == "message/rfc822"), None)
         if inner is not None and inner.children:
@@ -379,13 +386,15 @@ def _readable_parts(parts: list[Part], raw: Buffer, limit: int) -> Iterator[str]
 
 def preview(message: Message, raw: Buffer) -> str:
     """The first words of a message on one line, at most 200 characters."""
-    bodies = _bodies(message)
-    if bodies and bodies[0][0].content_type == "text/plain":
+    first = message.root
+    while first.children and first.content_type[:10] == "multipart/":
+        first = first.children[0]
+    if first.content_type == "text/plain" and first.disposition != "attachment":  # nearly always: the first body
         length = PREVIEW_LENGTH + FIRST_MARGIN
-        found = _shown(_part_text(bodies[0][0], raw, FIRST_BYTES)[: 2 * PREVIEW_LENGTH], length)
+        found = _shown(_part_text(first, raw, FIRST_BYTES)[:FIRST_CHARS], length)
         if len(found) >= length - 1:  # a space at the cut is dropped
             return found[:PREVIEW_LENGTH].rstrip()
-    return _first_words(_readable(message, bodies, raw, PREVIEW_BYTES))
+    return _first_words(readable(message, raw, PREVIEW_BYTES))
 
 
 def searchable(message: Message, raw: Buffer) -> str:

@@ -104,8 +104,7 @@ def find_part(root: Part, section: str) -> Part | None:
 
 def envelope_fields(wanted: Wanted) -> tuple[bytes | None, ...]:
     """The raw values of the ten fields of an IMAP ENVELOPE, in its order."""
-    get = wanted.get
-    return tuple([get(name) for name in _ENVELOPE])
+    return tuple(map(wanted.get, _ENVELOPE))
 
 
 def scan(raw: Buffer) -> tuple[Part, Wanted]:
