@@ -5,6 +5,7 @@ tokens are never fields; the names in ``HIDDEN`` are blanked should one slip in.
 long values cut.
 """
 
+import contextlib
 import functools
 import logging
 import math
@@ -109,8 +110,10 @@ def trace() -> dict[str, object]:
 class _Handler(logging.StreamHandler[TextIO]):
     """Where ``configure`` sends the log; a full disk or a closed pipe under it is nobody's business."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        pass
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):
+            self.stream.write(f"{self.format(record)}\n")
+            self.stream.flush()
 
 
 def _only_handler() -> _Handler | None:
@@ -147,15 +150,18 @@ def escape(text: str) -> str:
 def _value(name: str, value: object) -> object:
     if name in HIDDEN:
         return "[hidden]"
-    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+    if type(value) is str:  # most are
+        return escape(value)
+    if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, bytes):
         value = value[: MAX_VALUE + 1].decode("latin-1")
     return escape(str(value))
 
 
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {name: _value(name, value) for name, value in getattr(record, "fields", {}).items()}
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    found: dict[str, object] = getattr(record, "fields", {})
+    return found
 
 
 _NAMES = {number: name for name, number in _LEVELS.items()} | {logging.CRITICAL: "critical"}
@@ -174,15 +180,15 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: time, level, source, event, then the fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = _fields(record)
         seconds = int(record.created)
-        line = {
+        line: dict[str, object] = {
             "time": f"{_second(seconds)}.{int((record.created - seconds) * 1000):03d}Z",
             "level": _level(record),
             "source": record.name,
             "event": escape(record.getMessage()),
         }
-        line |= {(name if name not in line else f"{name}_"): value for name, value in fields.items()}
+        for name, value in _fields(record).items():
+            line[name if name not in line else f"{name}_"] = _value(name, value)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()
@@ -198,7 +204,7 @@ class TextFormatter(logging.Formatter):
             f"{_level(record):7}",
             escape(record.getMessage()),
         ]
-        parts += [f"{name}={_quoted(value)}" for name, value in _fields(record).items()]
+        parts += [f"{name}={_quoted(_value(name, value))}" for name, value in _fields(record).items()]
         line = " ".join(parts)
         if record.exc_info:
             line += "".join(f"\n{escape(one)}" for one in self.formatException(record.exc_info).splitlines())

@@ -7,7 +7,7 @@ message, so it is one prepared statement.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from sqlalchemy import BigInteger, Column, Text, bindparam, select
+from sqlalchemy import BigInteger, Column, ColumnElement, Text, bindparam, select
 
 from restante.errors import Forbidden, NotFound, QuotaExceeded, RestanteError, Unavailable
 from restante.ids import AccountId, DomainId, MailboxId, SubmissionId
@@ -65,16 +65,23 @@ _COLUMNS = (
 )
 _OF_DOMAIN = (_C.id == _D.catch_all_mailbox_id) & (_C.account_id == _D.account_id)
 _OF_ACCOUNT = (_M.id == _A.mailbox_id) & (_M.account_id == _A.account_id) & (_M.account_id == _D.account_id)
-_BY_ADDRESS = Prepared(
-    select(*_COLUMNS)
-    .select_from(
-        tables.domains.join(tables.accounts, _T.id == _D.account_id)
-        .outerjoin(_catch_all, _OF_DOMAIN)
-        .outerjoin(tables.addresses, _A.address.in_((bindparam("exact"), bindparam("base"))))
-        .outerjoin(tables.mailboxes, _OF_ACCOUNT)
+
+
+def _looking_for(address: ColumnElement[bool]) -> Prepared:
+    return Prepared(
+        select(*_COLUMNS)
+        .select_from(
+            tables.domains.join(tables.accounts, _T.id == _D.account_id)
+            .outerjoin(_catch_all, _OF_DOMAIN)
+            .outerjoin(tables.addresses, address)
+            .outerjoin(tables.mailboxes, _OF_ACCOUNT)
+        )
+        .where(_D.name == bindparam("domain"))
     )
-    .where(_D.name == bindparam("domain"))
-)
+
+
+_BY_ADDRESS = _looking_for(_A.address == bindparam("exact"))
+_BY_TAGGED = _looking_for(_A.address.in_((bindparam("exact"), bindparam("base"))))  # a third slower on SQLite
 _given = Rows("given", [Column("place", BigInteger), Column("domain", Text), Column("address", Text)])
 _BY_ADDRESSES = Prepared(
     select(_given.c.place, *_COLUMNS).select_from(
@@ -155,7 +162,8 @@ def resolve(conn: ReadConn, address: str, size_bytes: int = 0) -> tuple[Route, .
     keep such mail and try again), NotFound ``mailbox_not_found``, QuotaExceeded ``over_quota``.
     """
     wanted = _wanted(address, size_bytes)
-    rows = _BY_ADDRESS.rows(conn, {"exact": wanted.address, "base": wanted.base, "domain": wanted.domain})
+    statement = _BY_ADDRESS if wanted.base == wanted.address else _BY_TAGGED
+    rows = statement.rows(conn, {"exact": wanted.address, "base": wanted.base, "domain": wanted.domain})
     return _routes(conn, wanted, rows)
 
 

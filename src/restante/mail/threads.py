@@ -27,7 +27,7 @@ def ids(value: bytes | None) -> tuple[str, ...]:
         found = [word for word in line.strip("<>").split()[:MAX_IDS] if "@" in word]
     if len(found) > MAX_IDS:
         found = found[:1] + found[1 - MAX_IDS :]
-    return tuple(dict.fromkeys(f"<{''.join(one.split())}>" for one in found))
+    return tuple(dict.fromkeys([f"<{''.join(one.split())}>" for one in found]))
 
 
 def message_id(value: bytes | None) -> str | None:
