@@ -17,7 +17,8 @@ from restante.mail import headers
 
 MAX_ADDRESSES = 1_000  # of one field
 MAX_NAME = 1_000  # characters of a display name
-KEPT_ADDRESSES = 2_048  # whose routing form is remembered
+KEPT_ADDRESSES = 2_048  # whose routing form is remembered; and as many short fields
+SHORT_FIELD = 200  # bytes
 MAX_EMAIL = 1_000  # characters of an address in a header; routing takes 254
 
 
@@ -79,6 +80,10 @@ _UNQUOTED = re.compile(_ATEXT + r"++")  # with dots anywhere
 
 def parse(value: bytes) -> tuple[Address, ...]:
     """The mailboxes of an address field, groups flattened, names decoded; at most ``MAX_ADDRESSES``. Never raises."""
+    return _parse_short(value) if len(value) <= SHORT_FIELD else _parse(value)
+
+
+def _parse(value: bytes) -> tuple[Address, ...]:
     line = headers.text(value)
     one = _SIMPLE.fullmatch(line)
     if one is not None and "=?" not in line:
@@ -88,6 +93,9 @@ def parse(value: bytes) -> tuple[Address, ...]:
         name = _clean(name if quoted is None else quoted)
         return (Address(name[:MAX_NAME], f"{local}@{domain}"[:MAX_EMAIL]),)
     return tuple([decoded(item) for item in items(line) if item.kind == "mailbox"])
+
+
+_parse_short = lru_cache(maxsize=KEPT_ADDRESSES)(_parse)  # a mailbox's mail nearly always says the same To
 
 
 def decoded(item: Item) -> Address:

@@ -5,7 +5,7 @@ When ``receive`` returns the message is durable in every recipient's mailbox; wh
 
 import functools
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from restante import ids, log
@@ -92,7 +92,7 @@ def trace_headers(envelope: Envelope, source: Source, route: Route, receipt_id: 
     protocol = f"{source.protocol} ({source.tls})" if source.tls else source.protocol
     whence = f"from {source.helo} ([{source.peer}])"
     where = f"by {source.hostname} with {protocol} id {receipt_id}"
-    whither = f"for <{route.address}>; {_date(now.replace(microsecond=0))}"
+    whither = f"for <{route.address}>; {_date(int(now.timestamp()))}"
     sender, mailbox = f"<{envelope.sender}>", route.delivered_to
     plain = f"{whence}{where}{whither}{sender}{mailbox}"
     if plain.isascii() and plain.isprintable() and len(plain) < PLAIN_MAX:
@@ -106,7 +106,9 @@ def trace_headers(envelope: Envelope, source: Source, route: Route, receipt_id: 
     )
 
 
-_date = functools.lru_cache(maxsize=4)(serialize.date)
+@functools.lru_cache(maxsize=4)
+def _date(seconds: int) -> str:
+    return serialize.date(datetime.fromtimestamp(seconds, UTC))
 
 
 def _require_no_loop(rt: Runtime, raw: Buffer, parsed: Message, envelope: Envelope) -> None:

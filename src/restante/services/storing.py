@@ -26,7 +26,9 @@ from restante.mail.message import Message
 from restante.mail.structure import Buffer
 from restante.runtime import Runtime
 
-COMPRESSION = 1  # zstd level: level 3 takes a fifth longer and saves 3 % of the space
+# zstd's level 1 as it is for large inputs. Left to itself it seeks shorter repetitions in small ones: a sixth more time
+# saves 1 % of the space there. Level 3 takes a fifth longer still and saves 3 %.
+COMPRESSION = zstandard.ZstdCompressionParameters.from_level(1)
 OFF_LOOP_BYTES = 256 * 1024  # larger messages are read in a thread
 BLOB_FACTOR = 8  # nothing compresses better than this often enough to try
 MAX_LISTED_RECIPIENTS = 100  # of To, in list rows; the message itself shows all
@@ -55,7 +57,7 @@ _local = threading.local()
 def _compress(data: bytes) -> bytes:
     compressor: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
     if compressor is None:
-        compressor = _local.compressor = zstandard.ZstdCompressor(level=COMPRESSION)
+        compressor = _local.compressor = zstandard.ZstdCompressor(compression_params=COMPRESSION)
     return compressor.compress(data)
 
 

@@ -8,8 +8,8 @@ disagree about where a line ends can be made to disagree about where a message e
 import io
 import mmap
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from restante import errors
@@ -86,23 +86,24 @@ def parse_helo(rest: bytes) -> str:
     return _HELO_DOUBTFUL.sub("?", rest.decode("utf-8", "replace").split(" ")[0])[:255]
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
+_NO_PARAMETERS: Mapping[str, str] = MappingProxyType({})
+
+
+class Mail(NamedTuple):
     """MAIL FROM: ``sender`` is "" for the null path; ``size_bytes`` is 0 if not declared."""
 
     sender: str
     size_bytes: int = 0
     body: str = "7BIT"
     smtputf8: bool = False
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = _NO_PARAMETERS
 
 
-@dataclass(frozen=True, slots=True)
-class Rcpt:
+class Rcpt(NamedTuple):
     """RCPT TO: ``recipient`` has no domain only for ``postmaster`` (RFC 5321 §4.1.1.3)."""
 
     recipient: str
-    parameters: dict[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = _NO_PARAMETERS
 
 
 # The path that nearly every command has; everything else goes the long way. Dots may stand anywhere in a local part,
