@@ -22,7 +22,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import zstandard
@@ -130,6 +130,15 @@ def discard(data_dir: Path) -> None:
     """Remove the index; the next ``prepare`` and ``catch_up`` make it anew from the messages."""
     for suffix in ("", "-wal", "-shm"):
         (data_dir / (INDEX + suffix)).unlink(missing_ok=True)
+
+
+class Source(NamedTuple):
+    """What goes into the index of one message."""
+
+    message_id: int
+    account_id: int
+    document: int
+    folded: bytes  # in UTF-8
 
 
 class Indexer:
@@ -275,6 +284,10 @@ class Indexer:
         cursor.close(True)
         return rows
 
+    def _source(self, message_id: int, account_id: int, folder_id: int, *content: Any) -> Source:
+        document = fulltext.document_id(folder_id, message_id)
+        return Source(message_id, account_id, document, folded_text(self._unzip, *content))
+
     @contextlib.contextmanager
     def _batch(self) -> Iterator[None]:
         """A transaction; what was known to be in the vocabulary is forgotten when it fails."""
@@ -287,21 +300,18 @@ class Indexer:
 
     def _write(self, found: Mapping[int, Row | None]) -> None:
         """Put documents in place (a value) or take them out (None); the caller commits."""
+        # One stage after the other: what each needs, above all the known words, stays in the cache of the processor.
+        sources = [self._source(message_id, *row) for message_id, row in found.items() if row is not None]
+        texts = [(source.message_id, source.document, self._zip.compress(source.folded)) for source in sources]
         documents: list[tuple[int, bytes]] = []
-        texts: list[tuple[int, int, bytes]] = []
         fresh: dict[int, set[bytes]] = {}
-        for message_id, source in found.items():
-            if source is None:
-                continue
-            account_id, folder_id, *content = source
-            folded = folded_text(self._unzip, *content)
-            document = fulltext.document_id(folder_id, message_id)
-            texts.append((message_id, document, self._zip.compress(folded)))
-            known = self._known.setdefault(account_id, set())
-            cut = words.cut(folded, known)
+        for source in sources:
+            known = self._known.setdefault(source.account_id, set())
+            cut = words.cut(source.folded, known)
             known |= cut.unknown
-            fresh.setdefault(account_id, set()).update(cut.unknown)
-            documents.append((document, b" ".join([fulltext.account_term(account_id).encode(), cut.text, *cut.others])))
+            fresh.setdefault(source.account_id, set()).update(cut.unknown)
+            account = fulltext.account_term(source.account_id).encode()
+            documents.append((source.document, b" ".join([account, cut.text, *cut.others])))
         for account_id, unknown in fresh.items():
             self._learn(account_id, unknown)
         documents.sort()  # FTS5 begins a new segment at each step back
@@ -310,7 +320,7 @@ class Indexer:
         self._index.executemany("DELETE FROM fts WHERE rowid = ?", list(before))
         self._index.executemany("INSERT INTO fts(rowid, terms) VALUES (?, ?)", documents)
         self._index.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", texts)
-        gone = [(message_id,) for message_id, source in found.items() if source is None]
+        gone = [(message_id,) for message_id, row in found.items() if row is None]
         if gone:
             self._index.executemany("DELETE FROM texts WHERE id = ?", gone)
             self._removed += len(gone)
