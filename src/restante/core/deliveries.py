@@ -7,7 +7,6 @@ of them: the counters and ids for the rows; contents, messages and the index's q
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import msgspec
 from sqlalchemy import BigInteger, Column, Integer, bindparam, func, insert, literal_column, select, union_all, update
@@ -142,7 +141,7 @@ def _deliver_together(conn: WriteConn, arguments: Sequence[tuple[bytes]]) -> lis
     done: list[list[Delivered]] = [[] for _ in calls]
     told: list[events.Facts] = []
     for (number, _, target, size), row in zip(placed, rows, strict=True):
-        call, public_id = calls[number], str(UUID(bytes=row["public_id"]))
+        call, public_id = calls[number], ids.uuid_text(row["public_id"])
         delivered = Delivered(row["id"], public_id, target.mailbox_id, row["folder_id"], row["uid"], row["modseq"])
         done[number].append(delivered)
         told.append(
@@ -224,7 +223,7 @@ def _rows(
     for number, content, target, size in placed:
         call = calls[number]
         folder_id, uid, modseq = next(folders[target.account_id, target.mailbox_id, target.folder])
-        row = delivery.columns(target, content_ids[content], ids.new_uuid(), size, call.summary, call.received_at)
+        row = delivery.columns(target, content_ids[content], ids.new_uuid_bytes(), size, call.summary, call.received_at)
         row |= {"folder_id": folder_id, "uid": uid, "modseq": modseq}
         rows.append(row)
     return rows

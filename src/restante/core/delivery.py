@@ -7,7 +7,6 @@ commit the message is there whole, before it not at all.
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import msgspec
 from sqlalchemy import bindparam, insert, select, true, update
@@ -150,7 +149,7 @@ def place(conn: WriteConn, target: Target, content_id: int, size: int, summary: 
 
     The content's uses, the event and the account's used bytes are the caller's. Raises NotFound.
     """
-    public_id = ids.new_uuid()
+    public_id = ids.new_uuid_bytes()
     row = columns(target, content_id, public_id, size, summary, micros)
     counted = {"messages": 1, "unseen": unseen(target), "size_bytes": size}
     if is_remote(conn):
@@ -167,7 +166,12 @@ def place(conn: WriteConn, target: Target, content_id: int, size: int, summary: 
         (message_id,) = INSERT_MESSAGE.add(conn, [row])
         INSERT_QUEUE.run(conn, {"account_id": target.account_id, "message_id": message_id})
     return Delivered(
-        MessageId(message_id), str(public_id), target.mailbox_id, FolderId(folder_id), Uid(uid_next - 1), ModSeq(modseq)
+        MessageId(message_id),
+        ids.uuid_text(public_id),
+        target.mailbox_id,
+        FolderId(folder_id),
+        Uid(uid_next - 1),
+        ModSeq(modseq),
     )
 
 
@@ -211,14 +215,14 @@ def _mailbox_gone() -> NotFound:
 
 
 def columns(
-    target: Target, content_id: int, public_id: UUID, size: int, summary: Summary, micros: int
+    target: Target, content_id: int, public_id: bytes, size: int, summary: Summary, micros: int
 ) -> dict[str, Any]:
     """The columns of a message, but for its id, its folder and its numbers there."""
     return {
         "account_id": target.account_id,
         "mailbox_id": target.mailbox_id,
         "content_id": content_id,
-        "public_id": public_id.bytes,
+        "public_id": public_id,
         "flags": target.flags,
         "keywords": target.keywords,
         "size_bytes": size,

@@ -41,23 +41,17 @@ class Prepared:
         """Run it and return all rows."""
         text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
         cursor = _cursor(conn)
-        try:
-            cursor.execute(text, arrange(values))
-            rows: list[Row] = cursor.fetchall()
-            return rows
-        finally:
-            _leave(conn, cursor)
+        cursor.execute(text, arrange(values))
+        rows: list[Row] = cursor.fetchall()
+        return rows
 
     def column(self, conn: Connection, values: Mapping[str, Any]) -> list[Any]:
         """Run it and return the values of all rows of its only column, which has no nulls."""
         text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
         cursor = _cursor(conn)
-        try:
-            cursor.execute(text, arrange(values))
-            found: list[Any] = cursor.fetchcolumn() if hasattr(cursor, "fetchcolumn") else _first(cursor.fetchall())
-            return found
-        finally:
-            _leave(conn, cursor)
+        cursor.execute(text, arrange(values))
+        found: list[Any] = cursor.fetchcolumn() if hasattr(cursor, "fetchcolumn") else _first(cursor.fetchall())
+        return found
 
     def row(self, conn: Connection, values: Mapping[str, Any]) -> Row | None:
         """Run it and return the first row or None."""
@@ -68,25 +62,19 @@ class Prepared:
         """Run a statement without a result; returns the number of rows it changed."""
         text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
         cursor = _cursor(conn)
-        try:
-            cursor.execute(text, arrange(values))
-            changed: int = cursor.rowcount
-            return changed
-        finally:
-            _leave(conn, cursor)
+        cursor.execute(text, arrange(values))
+        changed: int = cursor.rowcount
+        return changed
 
     def many(self, conn: Connection, values: Iterable[Mapping[str, Any]]) -> None:
         """Run it once per item in one call to the driver."""
         text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
         items = [arrange(item) for item in values]
         cursor = _cursor(conn)
-        try:
-            if len(items) == 1:  # drivers do more for many
-                cursor.execute(text, items[0])
-            else:
-                cursor.executemany(text, items)
-        finally:
-            _leave(conn, cursor)
+        if len(items) == 1:  # drivers do more for many
+            cursor.execute(text, items[0])
+        else:
+            cursor.executemany(text, items)
 
     def add(self, conn: Connection, values: Iterable[Mapping[str, Any]]) -> range:
         """Insert a row per item and return their ids, on an engine that is not remote: it has one writer, who counts.
@@ -96,30 +84,20 @@ class Prepared:
         text, arrange = self._compiled.get(conn.dialect.name) or self._compile(conn)
         items = [arrange(item) for item in values]
         cursor = _cursor(conn)
-        try:
-            cursor.executemany(text, items)
-            after: int = cursor.lastrowid + 1
-            return range(after - len(items), after)
-        finally:
-            _leave(conn, cursor)
+        cursor.executemany(text, items)
+        after: int = cursor.lastrowid + 1
+        return range(after - len(items), after)
 
 
 def _cursor(conn: Connection) -> Any:
-    """The driver's own: the pool's face in front of it costs as much as the rest.
+    """The driver's own, one for all: the pool's face in front of it costs as much as the rest, a new one a fifth.
 
-    A remote engine's is kept: what it knows of types costs as much to make as a short statement.
+    What PostgreSQL's knows of types costs as much to make as a short statement. Nobody leaves rows in it.
     """
-    if not is_remote(conn):
-        return conn.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
     cursor = conn.info.get("cursor")
     if cursor is None:
         cursor = conn.info["cursor"] = conn.connection.dbapi_connection.cursor()  # type: ignore[union-attr]
     return cursor
-
-
-def _leave(conn: Connection, cursor: Any) -> None:
-    if not is_remote(conn):
-        cursor.close()
 
 
 def _first(rows: list[Row]) -> list[Any]:
