@@ -36,10 +36,10 @@ MAIN = "restante.db"
 INDEX = "index.db"
 VERSION = f"6/{fulltext.unidata_version}"  # of the tables below, of words.py and of Python's character data
 
-BATCH_ROWS = 500
+BATCH_ROWS = 1_000
 BATCH_BYTES = 16 << 20  # of messages as received
 KNOWN_TERMS = 60_000  # in each of the two generations of words known to be in the vocabulary
-BATCH_SECONDS = 0.3  # at least so long between two batches: many small ones make many segments
+BATCH_SECONDS = 0.5  # at least so long between two batches: many small ones make many segments
 CHECKPOINT_SECONDS = 0.5
 REPORT_SECONDS = 0.5
 IDLE_SECONDS = 2.0  # without nudges it looks by itself
@@ -52,7 +52,7 @@ SWEEP_TERMS = 300
 SWEEP_AFTER = 200  # removed messages
 BUSY_MILLISECONDS = 10_000
 CACHE_KIB = 16_384
-CHECKPOINT_PAGES = 4_000  # in the index's WAL: about six batches, which write many of the pages again and again
+CHECKPOINT_PAGES = 4_000  # in the index's WAL: about three batches, which write many of the pages again and again
 
 Row = tuple[Any, ...]
 _SOURCE = "m.account_id, m.folder_id, c.structure, c.raw, c.folded, c.size_bytes"
