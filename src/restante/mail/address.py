@@ -18,7 +18,7 @@ from restante.mail import headers
 MAX_ADDRESSES = 1_000  # of one field
 MAX_NAME = 1_000  # characters of a display name
 KEPT_ADDRESSES = 2_048  # whose routing form is remembered; and as many short fields
-SHORT_FIELD = 200  # bytes
+SHORT_FIELD = 100  # bytes
 MAX_EMAIL = 1_000  # characters of an address in a header; routing takes 254
 
 

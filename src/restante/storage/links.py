@@ -91,7 +91,7 @@ class Link(asyncio.Protocol):
         self._buffer = bytearray()
         self._next = READY
         self.waiting: dict[int, asyncio.Future[Any]] = {}
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()  # to ask for it is a system call
         self.ready: asyncio.Future[Any] = loop.create_future()
         self.waiting[READY] = self.ready
         self.closed: asyncio.Future[None] = loop.create_future()
@@ -105,7 +105,7 @@ class Link(asyncio.Protocol):
             raise Unavailable("the writer has ended", code="storage_ended")
         self._next += 1
         data = pickle.dumps((self._next, fn, args, kwargs), protocol=5)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = self._loop.create_future()
         self.waiting[self._next] = future
         self._transport.write(frame(data))
         return future
