@@ -56,6 +56,21 @@ def test_inbound_follows_the_event_log(conn: WriteConn, red: Tenant, blue: Tenan
     assert inbound.top_senders(conn, red.account.id, "red.example", longer, 1) == [("out.test", 8)]
 
 
+def test_what_else_happened_is_passed_in_one_piece(conn: WriteConn, red: Tenant) -> None:
+    stored = {"message": 1, "id": "x", "folder": 1, "uid": 1}
+    for _ in range(20):
+        events.record(conn, red.account.id, "message.stored", stored, now=AT)
+    receive(conn, red, AT)
+    receive(conn, red, AT)
+    first = inbound.find_uncounted(conn, 1)
+    assert first is not None
+    assert inbound.count(conn, red.account.id, first)
+    second = inbound.find_uncounted(conn, 2)
+    assert second is not None
+    assert [one.recipients for one in first.arrivals + second.arrivals] == [1, 1]
+    assert first.until == second.until - 1
+
+
 def test_refusals_belong_to_the_domains_account(conn: WriteConn, red: Tenant, blue: Tenant) -> None:
     hour = clock.to_micros(AT) // periods.HOUR * periods.HOUR
     inbound.record_rejected(conn, {("red.example", hour): 2, ("gone.example", hour): 5})

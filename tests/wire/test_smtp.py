@@ -1,5 +1,6 @@
 """The SMTP grammar: paths, parameters, replies, the DATA encoding there and back."""
 
+import itertools
 import re
 
 import pytest
@@ -131,6 +132,21 @@ def test_data_comes_back_as_it_was(raw: bytes, chunk: int, segment: int) -> None
     assert not decoder.bare_newline
     assert rest == b""
     assert out == (raw if raw.endswith(b"\r\n") or not raw else raw + b"\r\n")
+
+
+def test_bare_newlines_are_seen_wherever_chunks_are_cut() -> None:
+    for size in range(6):
+        for letters in itertools.product(b"\r\na.", repeat=size):
+            raw = bytes(letters)
+            is_bare = re.search(rb"\r(?!\n)|(?<!\r)\n", raw) is not None
+            for cuts in range(1 << max(size - 1, 0)):  # each bit: a cut behind that byte
+                checker = smtp.NewlineChecker()
+                start = 0
+                for end in [place + 1 for place in range(size) if place == size - 1 or cuts >> place & 1]:
+                    checker.feed(raw[start:end])
+                    start = end
+                checker.finish()
+                assert checker.bare_newline == is_bare, (raw, cuts)
 
 
 @given(st.lists(st.sampled_from([b"\r", b"\n", b".", b"a"]), max_size=12).map(b"".join), st.integers(1, 5))

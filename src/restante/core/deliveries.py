@@ -195,8 +195,8 @@ def _store_in_steps(
     }
     for mailbox, mine in by_mailbox.items():
         delivery.count(conn, *mailbox, _more(mine))
-    rows = _rows(calls, placed, folders, contents.INSERT.add(conn, [contents.row(*one) for one in new]))
-    for row, message_id in zip(rows, delivery.INSERT_MESSAGE.add(conn, rows), strict=True):
+    rows = _rows(calls, placed, folders, contents.INSERT.insert(conn, [contents.row(*one) for one in new]))
+    for row, message_id in zip(rows, delivery.INSERT_MESSAGE.insert(conn, rows), strict=True):
         row["id"] = message_id
     delivery.INSERT_QUEUE.many(conn, [{"account_id": row["account_id"], "message_id": row["id"]} for row in rows])
     return rows

@@ -163,7 +163,7 @@ def place(conn: WriteConn, target: Target, content_id: int, size: int, summary: 
         folder_id, uid_next, modseq = grow(conn, target.account_id, target.mailbox_id, target.folder, counted)
         count(conn, target.account_id, target.mailbox_id, counted)
         row |= {"folder_id": folder_id, "uid": uid_next - 1, "modseq": modseq}
-        (message_id,) = INSERT_MESSAGE.add(conn, [row])
+        (message_id,) = INSERT_MESSAGE.insert(conn, [row])
         INSERT_QUEUE.run(conn, {"account_id": target.account_id, "message_id": message_id})
     return Delivered(
         MessageId(message_id),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import BigInteger, ColumnElement, bindparam, cast, desc, func, insert, select, union_all, update
 
-from restante.core import periods
+from restante.core import events, periods
 from restante.core.periods import HOUR, NEVER, SPANS, Period
 from restante.core.statistics import INSTANCE
 from restante.ids import AccountId
@@ -68,7 +68,7 @@ _bodies = msgspec.json.Decoder(list[_Received])
 
 @scanning
 def find_uncounted(conn: ReadConn, limit: int) -> Uncounted | None:
-    """A piece of the event log: the next ``limit`` events that are not counted, of any one account.
+    """A piece of the event log with the next ``limit`` arrivals that are not counted, of any one account.
 
     For the standing job. Events that are kept no more were counted long ago. Bodies come as one text an hour: SQLite's
     driver takes the interpreter's lock for each row, and the event loop of the server that takes mail wants it too.
@@ -81,12 +81,15 @@ def find_uncounted(conn: ReadConn, limit: int) -> Uncounted | None:
     if found is None:
         return None
     account_id, after, newest, pruned = found
-    until = min(newest, max(after, pruned) + limit)
+    start = max(after, pruned)
+    received = (_e.account_id == account_id, _e.type == "message.received", _e.number > start)
+    ahead = select(_e.number).where(*received, _e.number <= start + events.SCANNED).order_by(_e.number).limit(limit)
+    arrived, last = conn.execute(select(func.count(), func.max(ahead.subquery().c.number))).one()
+    until = last if arrived == limit else min(newest, start + events.SCANNED)
     hour = (_e.created_at - _e.created_at % HOUR).label("hour")
-    piece = select(hour, func.aggregate_strings(_e.body, ",")).group_by(hour)
-    piece = piece.where(_e.account_id == account_id, _e.number > after, _e.number <= until)
+    piece = select(hour, func.aggregate_strings(_e.body, ",")).where(*received, _e.number <= until).group_by(hour)
     arrivals = Tally[tuple[str, int, str]]()
-    for begins_at, bodies in conn.execute(piece.where(_e.type == "message.received")):
+    for begins_at, bodies in conn.execute(piece):
         routes = Tally((body.recipient, body.sender) for body in _bodies.decode(f"[{bodies}]"))
         for (recipient, sender), recipients in routes.items():
             _, domain = addresses.split(recipient)

@@ -11,8 +11,8 @@ from restante.core.periods import HOUR
 from restante.errors import Unavailable
 from restante.runtime import Runtime
 
-BATCH = 500  # refused domains of one transaction: some 5 ms of the writer
-EVENTS = 1_000  # of one transaction: mostly 1 ms of the writer, 25 where each sender has a domain of its own
+REFUSALS = 500  # refused domains of one transaction: some 5 ms of the writer
+ARRIVALS = 500  # of one transaction: mostly 1 ms of the writer, 12 where each sender has a domain of its own
 BATCHES_A_RUN = 200  # then the job ends and comes back: a run stays well inside its lease
 
 PAUSE_SECONDS = 10.0  # so many seconds of refusals a crash loses at most
@@ -43,7 +43,7 @@ class Refusals:
             for domain, count in refused.items():
                 self._waiting[domain, hour] = self._waiting.get((domain, hour), 0) + count
         while self._waiting:
-            some = dict(itertools.islice(self._waiting.items(), BATCH))
+            some = dict(itertools.islice(self._waiting.items(), REFUSALS))
             try:
                 await self._rt.db.write(inbound.record_rejected, some)
             except Unavailable as error:
@@ -56,7 +56,7 @@ class Refusals:
 async def count_arrivals(rt: Runtime, _job: Job) -> None:
     """Count the mail that came in since the last run (a periodic job). A second run beside it does no harm."""
     for _ in range(BATCHES_A_RUN):
-        found = await rt.db.read(inbound.find_uncounted, EVENTS)
+        found = await rt.db.read(inbound.find_uncounted, ARRIVALS)
         if found is None:
             return
         await rt.db.write(inbound.count, found.account_id, found)
