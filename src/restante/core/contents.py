@@ -20,7 +20,7 @@ _c = tables.contents.c
 INSERT = Prepared(
     insert(tables.contents).values({c.name: bindparam(c.name) for c in tables.contents.columns if c.name != "id"})
 )
-"""Adds one made of ``row``."""
+"""Adds one made of ``row``; its id is counted (``Prepared.insert``) or, on any engine, asked for (``add``)."""
 
 _INSERT_ONE = Prepared(INSERT.statement.returning(_c.id))
 ADDED = Rows("content", tables.contents.columns)

@@ -229,10 +229,7 @@ def _decoded(encoding: str, raw: Buffer, start: int, end: int) -> Iterator[bytes
         else:
             yield from _base64(raw, start, end)
     elif encoding == "quoted-printable":
-        if end - start <= CHUNK_BYTES:
-            yield _quoted(raw[start:end])
-        else:
-            yield from _quoted_printable(raw, start, end)
+        yield from _quoted_printable(raw, start, end)
     elif encoding in _UUENCODE:
         yield from _uuencode(raw, start, end)
     else:

@@ -55,7 +55,7 @@ CACHE_KIB = 16_384
 CHECKPOINT_PAGES = 4_000  # in the index's WAL: about three batches, which write many of the pages again and again
 
 Row = tuple[Any, ...]
-_SOURCE = "m.account_id, m.folder_id, c.structure, c.raw, c.folded, c.size_bytes"
+_SOURCE = "m.account_id, m.folder_id, c.structure, c.raw, c.folded, c.size_bytes"  # the size last: see ``_read``
 EXIT_RETRY = 1  # the disk is full or does not answer: start again later
 EXIT_CORRUPT = 3  # the index was thrown away: start again
 
@@ -240,12 +240,11 @@ class Indexer:
         return count
 
     def _follow(self) -> int:
-        rows = self._read(
+        rows, self.has_more = self._read(
             f"SELECT q.id, q.message_id, {_SOURCE} FROM index_queue q LEFT JOIN messages m ON m.id = q.message_id"  # noqa: S608
             " LEFT JOIN contents c ON c.id = m.content_id WHERE q.id > ? ORDER BY q.id LIMIT ?",
             self.watermark,
         )
-        self.has_more = len(rows) == BATCH_ROWS or sum([row[-1] or 0 for row in rows]) > BATCH_BYTES
         if not rows:
             return 0
         found = {row[1]: None if row[2] is None else row[2:] for row in rows}
@@ -259,7 +258,7 @@ class Indexer:
     def _rebuild_some(self) -> int:
         if not self.is_rebuilding:
             return 0
-        rows = self._read(
+        rows, _ = self._read(
             f"SELECT m.id, {_SOURCE} FROM messages m JOIN contents c ON c.id = m.content_id"  # noqa: S608
             " WHERE m.id <= ? ORDER BY m.id DESC LIMIT ?",
             self._rebuilt,
@@ -271,8 +270,8 @@ class Indexer:
         self._rebuilt = rebuilt
         return len(rows)
 
-    def _read(self, sql: str, start: int) -> list[Row]:
-        """The rows of a batch, whose last column is the size; all at once, for an open read holds checkpoints back."""
+    def _read(self, sql: str, start: int) -> tuple[list[Row], bool]:
+        """The rows of a batch, and whether its bounds ended it; at once, for an open read holds checkpoints back."""
         rows: list[Row] = []
         size = 0
         cursor = self._main.execute(sql, (start, BATCH_ROWS))
@@ -282,7 +281,7 @@ class Indexer:
             if size > BATCH_BYTES:
                 break
         cursor.close(True)
-        return rows
+        return rows, len(rows) == BATCH_ROWS or size > BATCH_BYTES
 
     def _source(self, message_id: int, account_id: int, folder_id: int, *content: Any) -> Source:
         document = fulltext.document_id(folder_id, message_id)
