@@ -17,7 +17,7 @@ from restante.net import http
 from restante.net.connections import Connections
 from restante.runtime import Runtime
 from restante.schema.fulltext import plan
-from restante.services import arrivals
+from restante.services import arrivals, storing
 from restante.storage import engine, sqlite
 from restante.storage.blobs.files import FileBlobs
 from restante.storage.engine import Place
@@ -114,6 +114,7 @@ async def rt(config: Config, clock: ManualClock, resolver: FakeResolver) -> Asyn
         connections=Connections(10, 10),
         notes=notes,
         pressure=FakePressure(),
+        intake=storing.new_intake(config.storage.inline_bytes),
     )
     notes.close()
     await db.close()

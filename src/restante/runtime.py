@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from restante.clock import Clock
 from restante.config import Config
@@ -14,6 +15,9 @@ from restante.storage.notes import Notes
 from restante.storage.room import Room
 from restante.storage.signals import Signals
 from restante.vault import Vault
+
+if TYPE_CHECKING:
+    from restante.services.intake import Intake
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +36,4 @@ class Runtime:
     connections: Connections
     notes: Notes
     pressure: Pressure
+    intake: "Intake"

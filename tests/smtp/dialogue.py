@@ -40,7 +40,11 @@ class MemoryBackend:
     messages: list[tuple[Envelope, Source, bytes]] = field(default_factory=list)
     submitted: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     failure: Exception | None = None  # what ``receive`` raises
+    expected: int = 0
     bugs: int = 0  # how often ``bug@example.test`` was asked for, which fails as a bug would
+
+    def expect(self, messages: int) -> None:
+        self.expected += messages
 
     async def route(self, address: str, size_bytes: int) -> tuple[Route, ...]:
         local, _, domain = address.lower().rpartition("@")

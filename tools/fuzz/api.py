@@ -25,6 +25,7 @@ from restante.net.connections import Connections
 from restante.runtime import Runtime
 from restante.server import asgi
 from restante.server.metrics import Metrics
+from restante.services import storing
 from restante.storage import indexer
 from restante.storage.blobs.files import FileBlobs
 from restante.storage.notes import Notes
@@ -78,6 +79,7 @@ class Api:
             connections=Connections(10, 10),
             notes=Notes(data_dir / "notes"),
             pressure=FakePressure(),
+            intake=storing.new_intake(config.storage.inline_bytes),
         )
         now = self._rt.clock.now()
         red = await db.write(make_tenant, "red", now)

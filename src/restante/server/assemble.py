@@ -24,7 +24,7 @@ from restante.net.dns import SystemResolver
 from restante.pressure import ProcessPressure
 from restante.runtime import Runtime
 from restante.server import descriptors, listeners
-from restante.services import provisioning
+from restante.services import provisioning, storing
 from restante.services.provisioning import FirstRun
 from restante.storage import engine, writer
 from restante.storage.blobs.base import BlobStore
@@ -133,6 +133,7 @@ def make_runtime(
         connections=Connections(config.transfer.max_connections, config.transfer.max_connections_per_domain),
         notes=Notes(config.data_dir / "notes"),
         pressure=ProcessPressure(front),
+        intake=storing.new_intake(config.storage.inline_bytes),
     )
 
 

@@ -5,6 +5,7 @@ the transaction begins. A crash leaves at worst a blob that no row names; the sw
 """
 
 import asyncio
+import functools
 import hashlib
 import threading
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from restante.mail.address import Address
 from restante.mail.message import Message
 from restante.mail.structure import Buffer
 from restante.runtime import Runtime
+from restante.services.intake import Incoming, Intake
 
 # zstd's level 1 as it is for large inputs. Left to itself it seeks shorter repetitions in small ones: a sixth more time
 # saves 1 or 2 % of the space there. Level 3 takes a fifth longer still and saves 3 %.
@@ -67,21 +69,48 @@ def examine(raw: Buffer, envelope_sender: str, inline_bytes: int) -> Examined:
     The text that search sees is left to the indexer, which has the bytes at hand then; only for a message that goes
     to the blob store it is made here.
     """
-    parsed = message.parse(raw)
-    packed: bytes | None = None
-    if len(raw) <= inline_bytes * BLOB_FACTOR:
-        packed = _compress(raw[:])
-        if len(packed) > inline_bytes:
-            packed = None
-    if packed is None:
-        preview, searchable = message.extracts(parsed, raw)
-        folded = _compress(words.fold(searchable).encode("utf-8", "surrogatepass"))
-    else:
-        preview, folded = message.preview(parsed, raw), None
-    digest = hashlib.sha256(raw).digest()
-    return Examined(
-        parsed, _summary(parsed, preview, envelope_sender), len(raw), digest, message.dump(parsed), packed, folded
-    )
+    return examine_all(inline_bytes, [Incoming(raw, envelope_sender)])[0]
+
+
+def examine_all(inline_bytes: int, messages: Sequence[Incoming]) -> list[Examined]:
+    """As ``examine`` for each, stage by stage."""
+    parsed = [message.parse(one.raw) for one in messages]
+    packed = [_pack(one.raw, inline_bytes) for one in messages]
+    texts = [_texts(*each) for each in zip(parsed, messages, packed, strict=True)]
+    digests = [hashlib.sha256(one.raw).digest() for one in messages]
+    return [
+        Examined(
+            structure,
+            _summary(structure, preview, one.envelope_sender),
+            len(one.raw),
+            digest,
+            message.dump(structure),
+            row,
+            folded,
+        )
+        for one, structure, row, (preview, folded), digest in zip(messages, parsed, packed, texts, digests, strict=True)
+    ]
+
+
+def _pack(raw: Buffer, inline_bytes: int) -> bytes | None:
+    """The compressed bytes; None when they do not fit in a row."""
+    if len(raw) > inline_bytes * BLOB_FACTOR:
+        return None
+    packed = _compress(raw[:])
+    return packed if len(packed) <= inline_bytes else None
+
+
+def _texts(parsed: Message, one: Incoming, packed: bytes | None) -> tuple[str, bytes | None]:
+    """The preview; and the text that search sees, of a message that is too large for a row."""
+    if packed is not None:
+        return message.preview(parsed, one.raw), None
+    preview, searchable = message.extracts(parsed, one.raw)
+    return preview, _compress(words.fold(searchable).encode("utf-8", "surrogatepass"))
+
+
+def new_intake(inline_bytes: int) -> Intake:
+    """What messages go through to be examined together."""
+    return Intake(functools.partial(examine_all, inline_bytes))
 
 
 def _summary(parsed: Message, preview: str, envelope_sender: str) -> Summary:
@@ -106,7 +135,7 @@ async def examine_bounded(rt: Runtime, raw: Buffer, envelope_sender: str) -> Exa
     rt.room.require(len(raw))
     inline_bytes = rt.config.storage.inline_bytes
     if len(raw) <= OFF_LOOP_BYTES:
-        return examine(raw, envelope_sender, inline_bytes)
+        return await rt.intake.examine(Incoming(raw, envelope_sender))
     return await asyncio.get_running_loop().run_in_executor(rt.pool, examine, raw, envelope_sender, inline_bytes)
 
 

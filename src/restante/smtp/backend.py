@@ -11,6 +11,10 @@ from restante.storage.spool import Buffer
 class Backend(Protocol):
     """The calls; each may raise anything of the error tree, which ``smtp/errors.py`` turns into replies."""
 
+    def expect(self, messages: int) -> None:
+        """So many more messages (or fewer, when negative) are arriving or wait for an answer."""
+        ...
+
     async def route(self, address: str, size_bytes: int) -> tuple[Route, ...]:
         """Where mail for an address goes."""
         ...

@@ -165,6 +165,16 @@ class Port:
         taken, self._refused = self._refused, {}
         return taken
 
+    def begin_message(self) -> None:
+        """A message begins to arrive."""
+        self.receiving += 1
+        self.backend.expect(1)
+
+    def end_message(self) -> None:
+        """A message that began is answered, or will never be."""
+        self.receiving -= 1
+        self.backend.expect(-1)
+
     def new_spool(self) -> spool.Spool:
         """Where the next message waits; the more arrive at once, the less memory each may take."""
         share = self.settings.spool_memory_bytes // max(self.receiving, 1)

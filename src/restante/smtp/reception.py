@@ -44,6 +44,9 @@ class House:
     def __init__(self, rt: "Runtime") -> None:
         self._rt = rt
 
+    def expect(self, messages: int) -> None:
+        self._rt.intake.expect(messages)
+
     async def route(self, address: str, size_bytes: int) -> tuple[Route, ...]:
         try:
             return await self._rt.db.read(routing.resolve, address, size_bytes)

@@ -34,7 +34,7 @@ class Transaction:
     def start(self, now: float) -> None:
         """The message begins."""
         self.started_at = now
-        self._port.receiving += 1
+        self._port.begin_message()
         self._spool = self._port.new_spool()
 
     def check(self, data: bytes) -> None:
@@ -85,7 +85,7 @@ class Transaction:
         if self._spool is not None:
             self._spool.close()
             self._spool = None
-            self._port.receiving -= 1
+            self._port.end_message()
 
     def _refuse(self, error: errors.RestanteError) -> None:
         assert self._spool is not None

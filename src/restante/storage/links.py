@@ -1,7 +1,8 @@
 """Links between two processes of one server: frames over a socket pair.
 
-A frame is a 4-byte length and a pickle: calls ``(number, fn, args, kwargs)`` one way, what became of some of them,
-``[(number, value, error, touched), ...]``, the other way. Both ends are ours, so pickles are trusted.
+A frame is a 4-byte length and a pickle of a list: calls one way, each a pickle itself, ``(number, fn, args, kwargs)``;
+what became of some of them, ``(number, value, error, touched)``, the other way. Both ends are ours, so pickles are
+trusted.
 """
 
 import asyncio
@@ -64,6 +65,11 @@ def frames(buffer: bytearray) -> list[bytes]:
     return found
 
 
+def calls(pickles: Sequence[bytes]) -> bytes:
+    """One frame for some calls."""
+    return frame(pickle.dumps(pickles, protocol=5))
+
+
 def answers(numbers: Sequence[int], outcomes: Sequence[Outcome]) -> bytes:
     """One frame for a group; an outcome that cannot be pickled becomes an error."""
     items = []
@@ -84,12 +90,13 @@ def answers(numbers: Sequence[int], outcomes: Sequence[Outcome]) -> bytes:
 
 
 class Link(asyncio.Protocol):
-    """The end that calls. Each call is sent at once: while the writer works on it, the event loop makes the next."""
+    """The end that calls. The calls of one turn of the event loop leave together: the other end finds a group."""
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
         self._buffer = bytearray()
         self._next = READY
+        self._leaving: list[bytes] = []
         self.waiting: dict[int, asyncio.Future[Any]] = {}
         self._loop = loop = asyncio.get_running_loop()  # to ask for it is a system call
         self.ready: asyncio.Future[Any] = loop.create_future()
@@ -107,8 +114,15 @@ class Link(asyncio.Protocol):
         data = pickle.dumps((self._next, fn, args, kwargs), protocol=5)
         future: asyncio.Future[Any] = self._loop.create_future()
         self.waiting[self._next] = future
-        self._transport.write(frame(data))
+        if not self._leaving:
+            self._loop.call_soon(self._send)
+        self._leaving.append(data)
         return future
+
+    def _send(self) -> None:
+        leaving, self._leaving = self._leaving, []
+        if leaving and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(calls(leaving))
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -134,6 +148,7 @@ class Link(asyncio.Protocol):
             self.closed.set_result(None)
 
     def close(self) -> None:
+        self._send()
         if self._transport is not None:
             self._transport.close()
 

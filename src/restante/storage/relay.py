@@ -28,10 +28,11 @@ class Relay(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         for frame in frames(self._buffer):
-            number, fn, args, kwargs = pickle.loads(frame)  # noqa: S301 - from our own other end
-            task = asyncio.create_task(self._pass_on(number, fn, args, kwargs))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            for call in pickle.loads(frame):  # noqa: S301 - from our own other end
+                number, fn, args, kwargs = pickle.loads(call)  # noqa: S301
+                task = asyncio.create_task(self._pass_on(number, fn, args, kwargs))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
 
     async def _pass_on(self, number: int, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:

@@ -1,7 +1,7 @@
 """The writer as a process of its own, and the form inside this process for tests and one-shot commands.
 
-Front and writer share a link: first goes a frame that says where the store is, then calls; a committed group is
-answered in one frame. The writer ends when the front's end closes; the front ends when the writer dies. A lock on the
+Front and writer share a link: first goes a frame that says where the store is, then frames of calls; a committed group
+is answered in one. The writer ends when the front's end closes; the front ends when the writer dies. A lock on the
 data directory keeps a second server out.
 """
 
@@ -35,10 +35,6 @@ P = ParamSpec("P")
 
 RECEIVE_BYTES = 1 << 20
 GROUP_CALLS = 256
-# For more calls to join a group that follows one of several: for each call of that one, and at most.
-# A lone caller never waits, few wait little.
-GATHER_SECONDS = 0.0004
-GATHER_MAX_SECONDS = 0.003
 GROUP_BYTES = 16 << 20
 LOCK_SECONDS = 10.0  # a writer whose front was killed may still be finishing its last group
 
@@ -77,26 +73,19 @@ def calm_collector() -> None:
 
 
 class _Groups:
-    """Reads frames from the front and hands them out in groups: what is there, and under load what comes at once.
-
-    A commit costs as much as two functions: where several callers are at it, the short wait takes a third off the
-    writer's work.
-    """
+    """Reads calls from the front and hands them out in groups: what is there."""
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._received = memoryview(bytearray(RECEIVE_BYTES))
         self._buffer = bytearray()
         self._waiting: list[bytes] = []
-        self._last_group = 0
 
     def next(self) -> list[bytes] | None:
-        """The next group of at least one frame; None when the front has closed."""
+        """The next group of at least one call; None when the front has closed."""
         while not self._waiting:
             if not self._receive(0):
                 return None
-        if self._last_group > 1:
-            time.sleep(min(GATHER_SECONDS * self._last_group, GATHER_MAX_SECONDS))
         while len(self._waiting) < GROUP_CALLS:
             before = len(self._waiting) + len(self._buffer)
             with contextlib.suppress(BlockingIOError):
@@ -108,13 +97,13 @@ class _Groups:
             size += len(self._waiting[group])
             group += 1
         taken, self._waiting = self._waiting[:group], self._waiting[group:]
-        self._last_group = len(taken)
         return taken
 
     def _receive(self, flags: int) -> bool:
         size = self._link.recv_into(self._received, 0, flags)
         self._buffer += self._received[:size]
-        self._waiting += frames(self._buffer)
+        for each in frames(self._buffer):
+            self._waiting += pickle.loads(each)  # noqa: S301 - from our own front, over a socket pair
         return size > 0
 
 
@@ -262,7 +251,7 @@ def spawn(data_dir: Path, url: str = "", sender: str = "") -> Spawned:
     process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)  # noqa: S603
     theirs.close()
     place = Place(data_dir, url, sender)
-    ours.sendall(links.frame(pickle.dumps(place, protocol=5)))
+    ours.sendall(links.calls([pickle.dumps(place, protocol=5)]))
     return Spawned(process, ours, place)
 
 
