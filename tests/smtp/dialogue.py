@@ -40,7 +40,7 @@ class MemoryBackend:
     messages: list[tuple[Envelope, Source, bytes]] = field(default_factory=list)
     submitted: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     failure: Exception | None = None  # what ``receive`` raises
-    expected: int = 0
+    expected: int = 0  # messages under way
     bugs: int = 0  # how often ``bug@example.test`` was asked for, which fails as a bug would
 
     def expect(self, messages: int) -> None:
@@ -193,6 +193,6 @@ def converse(chunks: Iterable[bytes], backend: MemoryBackend | None = None, poli
             dialogue.say(chunk)
     replies = dialogue.end()
     assert replies.count(_UNEXPECTED) == backend.bugs, "the session failed"
-    assert dialogue.port.receiving == 0, "a message was left behind"
+    assert dialogue.port.receiving == backend.expected == 0, "a message was left behind"
     assert not dialogue.port.sessions, "the session was left behind"
     return replies

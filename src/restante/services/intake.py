@@ -1,7 +1,7 @@
 """Intake: messages that come at nearly the same time are examined together.
 
 While ten go through a stage one after the other, its code and tables stay in the processor's caches: each takes a fifth
-less time. They also go to the writer as one group then, and while it commits that the next ones are examined.
+less time. They also go to the writer as one group, and while it commits that, the next ones are examined (ADR 0023).
 """
 
 import asyncio
@@ -53,7 +53,10 @@ class Intake:
         future: asyncio.Future[Examined] = self._loop.create_future()
         self._waiting.append((message, future))
         self._waiting_bytes += len(message.raw)
-        self._plan()
+        if self._expected < 2 and len(self._waiting) == 1:
+            self._work()
+        else:
+            self._plan()
         return future
 
     @property
