@@ -99,7 +99,8 @@ async def test_a_group_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) 
 async def test_the_next_group_begins_after_the_callers_of_the_first_went_on() -> None:
     groups = Groups()
     groups.intake.expect(4)
-    loop, sent = asyncio.get_running_loop(), []
+    loop = asyncio.get_running_loop()
+    sent: list[tuple[bytes, int]] = []
 
     async def call(raw: bytes) -> None:
         await groups.intake.examine(Incoming(raw, ""))
