@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import text
 
 from restante.errors import Conflict
-from restante.schema.connections import ReadConn
+from restante.schema.connections import ReadConn, single, together
 from restante.storage import engine
 from restante.storage.engine import Place
 from restante.storage.postgres import at_once
 from restante.storage.postgres.at_once import AtOnce
-from restante.storage.postgres.readers import Readers
+from restante.storage.postgres.readers import GROUP_CALLS, Readers
 from tests.storage import sample as plain
 
 
@@ -38,6 +38,26 @@ def waiting_pid(conn: ReadConn) -> int:
 def fail(conn: ReadConn) -> None:
     pid(conn)
     raise Conflict("no")
+
+
+_together: list[int] = []  # how many calls each statement was for
+
+
+def _numbers(conn: ReadConn, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+    _together.append(len(arguments))
+    if ("bug",) in arguments:
+        raise ValueError("one of them")
+    return [Conflict("no") if name == "wrong" else (name, pid(conn)) for (name,) in arguments]
+
+
+@single
+@together(_numbers)
+def number(conn: ReadConn, name: str) -> tuple[str, int]:
+    """May be asked for several names at once."""
+    (found,) = _numbers(conn, [(name,)])
+    if isinstance(found, Conflict):
+        raise found
+    return name, int(found[1])
 
 
 def thread(conn: ReadConn) -> int:
@@ -72,6 +92,35 @@ async def test_what_is_quick_runs_on_the_loop(readers: Readers) -> None:
     own = await _run(readers, pid)
     assert await asyncio.gather(*(_run(readers, pid) for _ in range(5))) == [own] * 5
     assert await _run(readers, thread) == threading.get_ident()
+
+
+async def test_calls_of_one_turn_run_as_one(readers: Readers) -> None:
+    own = await _run(readers, pid)
+    _together.clear()
+    names = ["a", "wrong", "b", *map(str, range(GROUP_CALLS))]
+    found = await asyncio.gather(*(_run(readers, number, name) for name in names), return_exceptions=True)
+    assert _together == [GROUP_CALLS, 3]
+    assert isinstance(found.pop(1), Conflict)
+    assert found == [(name, own) for name in names if name != "wrong"]
+
+
+async def test_where_calls_cannot_run_as_one_each_runs_alone(readers: Readers) -> None:
+    own = await _run(readers, pid)
+    _together.clear()
+    found = await asyncio.gather(*(_run(readers, number, name) for name in ("a", "bug", "b")), return_exceptions=True)
+    assert _together == [3, 1, 1, 1]
+    assert isinstance(found.pop(1), ValueError)
+    assert found == [("a", own), ("b", own)]
+
+
+async def test_calls_of_one_turn_go_to_threads_where_the_server_is_slow(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = await _run(readers, pid)
+    monkeypatch.setattr(at_once, "ATTEMPT_SECONDS", 0.0)
+    found = await asyncio.gather(*(_run(readers, number, name) for name in ("a", "b", "c")))
+    assert [name for name, _ in found] == ["a", "b", "c"]
+    assert own not in [other for _, other in found]
 
 
 async def test_errors_are_the_callers(readers: Readers) -> None:

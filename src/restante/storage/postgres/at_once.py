@@ -64,8 +64,8 @@ class AtOnce:
         self._helper: threading.Thread | None = None
         self._pauses: dict[Callable[..., Any], _Pause] = {}  # of functions that took too long
 
-    def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> reads.Outcome | None:
-        """What became of ``fn`` in a read transaction; None where a thread has to run it."""
+    def run(self, fn: Callable[..., Any], work: Callable[[Connection], T]) -> T | None:
+        """What ``work``, one call or several of ``fn``, returns in a read transaction; None: a thread has to do it."""
         now, pause = time.monotonic(), self._pauses.get(fn)
         if pause is not None and now < pause.until:
             return None
@@ -74,14 +74,14 @@ class AtOnce:
             return None
         conn, raw = self._conn, connection.raw_of(self._conn)
         assert isinstance(raw, HastyConnection)
-        found: reads.Outcome | None
+        found: T | None
         raw.deadline = now + ATTEMPT_SECONDS
         try:
             if is_single(fn):
-                found = reads.run(conn, fn, args, kwargs)
+                found = work(conn)
             else:
                 raw.execute("BEGIN")
-                found = reads.run(conn, fn, args, kwargs)
+                found = work(conn)
                 raw.execute("ROLLBACK")
         except (reads.Unfinished, psycopg.Error):
             found = None

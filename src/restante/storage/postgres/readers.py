@@ -6,17 +6,16 @@ are ``single`` come first and need neither.
 """
 
 import asyncio
-import contextlib
+import functools
 import itertools
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import psycopg
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from restante.errors import RestanteError, Unavailable
 from restante.schema.connections import find_together, is_scanning, is_single
@@ -40,6 +39,9 @@ class _Call(NamedTuple):
     kwargs: dict[str, Any]
 
 
+_Answer = tuple[_Call, reads.Outcome]
+
+
 class _Broken(Exception):
     """The connection broke; the cause says how."""
 
@@ -57,23 +59,47 @@ class Readers:
         self._quick: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._scans: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._gathered: dict[Callable[..., Any], list[_Call]] = {}
 
     async def run(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run ``fn`` in a read transaction that began after this call.
 
         Raises Unavailable: ``too_slow`` when a statement took over two seconds, ``storage_unavailable``.
         """
-        if not is_scanning(fn) and (outcome := self._at_once.run(fn, args, kwargs)) is not None:
-            value, error = outcome
-            if error is not None:
-                raise error
-            return value
+        call = _Call(asyncio.get_running_loop().create_future(), fn, args, kwargs)
+        if is_scanning(fn):
+            self._put(self._scans, call)
+        elif find_together(fn) is not None and not kwargs:
+            self._gather(call)
+        else:
+            self._run_at_once([call])
+        return await call.future
+
+    def _gather(self, call: _Call) -> None:
+        """Run it at the end of this turn of the event loop, with those that come besides: a journey for all."""
+        if not self._gathered:
+            call.future.get_loop().call_soon(self._run_gathered)
+        self._gathered.setdefault(call.fn, []).append(call)
+
+    def _run_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, {}
+        for calls in gathered.values():
+            for start in range(0, len(calls), GROUP_CALLS):
+                self._run_at_once(calls[start : start + GROUP_CALLS])
+
+    def _run_at_once(self, calls: list[_Call]) -> None:
+        """Calls of one function, here if the server is quick enough."""
+        outcomes = self._at_once.run(calls[0].fn, functools.partial(_several, calls))
+        if outcomes is not None:
+            _answer(zip(calls, outcomes, strict=True))
+            return
+        for call in calls:
+            self._put(self._quick, call)
+
+    def _put(self, waiting: "queue.SimpleQueue[_Call | None]", call: _Call) -> None:
         if not self._threads:
             self._start()
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        waiting = self._scans if is_scanning(fn) else self._quick
-        waiting.put(_Call(future, fn, args, kwargs))
-        return await future
+        waiting.put(call)
 
     def _start(self) -> None:
         for waiting, count, most in ((self._quick, QUICK_THREADS, GROUP_CALLS), (self._scans, SCAN_THREADS, 1)):
@@ -108,9 +134,9 @@ class _Reader:
         """Run groups until told to end."""
         while (calls := self._next()) is not None:
             outcomes = self._run(calls)
-            by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Call, Any, BaseException | None]]] = {}
-            for call, (value, error) in zip(calls, outcomes, strict=True):
-                by_loop.setdefault(call.future.get_loop(), []).append((call, value, error))
+            by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+            for call, outcome in zip(calls, outcomes, strict=True):
+                by_loop.setdefault(call.future.get_loop(), []).append((call, outcome))
             for loop, answers in by_loop.items():
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(_answer, answers)
@@ -133,8 +159,8 @@ class _Reader:
             calls.append(call)
         return sorted(calls, key=_kind)
 
-    def _run(self, calls: list[_Call]) -> list[tuple[Any, BaseException | None]]:
-        outcomes: list[tuple[Any, BaseException | None]] = []
+    def _run(self, calls: list[_Call]) -> list[reads.Outcome]:
+        outcomes: list[reads.Outcome] = []
         tries = 0
         while len(outcomes) < len(calls):
             try:
@@ -149,7 +175,7 @@ class _Reader:
                 outcomes += [(None, error)] * (len(calls) - len(outcomes))
         return outcomes
 
-    def _transaction(self, calls: list[_Call], outcomes: list[tuple[Any, BaseException | None]]) -> None:
+    def _transaction(self, calls: list[_Call], outcomes: list[reads.Outcome]) -> None:
         """Run ``calls``, from the first that needs one in a transaction, up to one whose error ends that.
 
         Raises _Broken, Unavailable.
@@ -163,7 +189,7 @@ class _Reader:
                 if not self._is_open and not is_single(together[0].fn):
                     raw.execute("BEGIN")
                     self._is_open = True
-                outcomes += _several(conn, together)
+                outcomes += _several(together, conn)
                 if raw.pgconn.transaction_status == connection.FAILED:
                     break
         except Exception as error:
@@ -193,18 +219,23 @@ def _kind(call: _Call) -> tuple[bool, int]:
     return not is_single(call.fn), id(call if is_alone else call.fn)
 
 
-def _several(conn: Connection, calls: list[_Call]) -> list[tuple[Any, BaseException | None]]:
+def _several(calls: list[_Call], conn: Connection) -> list[reads.Outcome]:
     """Calls of one kind: one, or such as may run together."""
     many = find_together(calls[0].fn)
     if many is not None and len(calls) > 1:
-        with contextlib.suppress(SQLAlchemyError, psycopg.Error), Timed("read", calls[0].fn):
-            values = many(conn, [call.args for call in calls])
+        try:
+            with Timed("read", calls[0].fn):
+                values = many(conn, [call.args for call in calls])
             return [(None, value) if isinstance(value, RestanteError) else (value, None) for value in values]
+        except reads.Unfinished:
+            raise
+        except Exception:  # noqa: BLE001, S110 - whoever's it is: alone each gets its own
+            pass
     return [reads.run(conn, call.fn, call.args, call.kwargs) for call in calls]
 
 
-def _answer(answers: list[tuple[_Call, Any, BaseException | None]]) -> None:
-    for call, value, error in answers:
+def _answer(answers: Iterable[_Answer]) -> None:
+    for call, (value, error) in answers:
         if call.future.done():
             continue  # the caller was cancelled
         if error is None:
