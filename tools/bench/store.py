@@ -41,6 +41,7 @@ SHAPED_BY = (
     "core/contents.py",
     "core/delivery.py",
     "services/storing.py",
+    "storage/packing.py",
     "schema/tables.py",
     "schema/fulltext/sqlite.py",
     "storage/indexer.py",

@@ -27,10 +27,8 @@ from restante.mail.message import Message
 from restante.mail.structure import Buffer
 from restante.runtime import Runtime
 from restante.services.intake import Incoming, Intake
+from restante.storage import packing
 
-# zstd's level 1 as it is for large inputs. Left to itself it seeks shorter repetitions in small ones: a sixth more time
-# saves 1 or 2 % of the space there. Level 3 takes a fifth longer still and saves 3 %.
-COMPRESSION = zstandard.ZstdCompressionParameters.from_level(1)
 OFF_LOOP_BYTES = 256 * 1024  # larger messages are read in a thread
 BLOB_FACTOR = 8  # nothing compresses better than this often enough to try
 MAX_LISTED_RECIPIENTS = 100  # of To, in list rows; the message itself shows all
@@ -59,7 +57,7 @@ _local = threading.local()
 def _compress(data: bytes) -> bytes:
     compressor: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
     if compressor is None:
-        compressor = _local.compressor = zstandard.ZstdCompressor(compression_params=COMPRESSION)
+        compressor = _local.compressor = packing.new_packer()
     return compressor.compress(data)
 
 

@@ -30,6 +30,7 @@ import zstandard
 from restante.mail import words
 from restante.pressure import GivingWay
 from restante.schema.fulltext import sqlite as fulltext
+from restante.storage import packing
 from restante.storage.index_text import folded_text
 
 MAIN = "restante.db"
@@ -150,7 +151,7 @@ class Indexer:
         self._wal = data_dir / (INDEX + "-wal")
         self._main.execute("PRAGMA query_only=ON").fetchall()
         self._unzip = zstandard.ZstdDecompressor()
-        self._zip = zstandard.ZstdCompressor(level=1)
+        self._zip = packing.new_packer()
         self._known: dict[int, set[bytes]] = {}
         self._known_before: dict[int, set[bytes]] = {}
         self._sweep_at: int | None = None

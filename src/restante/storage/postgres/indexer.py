@@ -29,6 +29,7 @@ from restante.pressure import GivingWay
 from restante.schema.columns import Blobs, Numbers, Texts, Vectors
 from restante.schema.fulltext import postgres
 from restante.schema.fulltext.plan import unidata_version
+from restante.storage import packing
 from restante.storage.index_text import folded_text
 from restante.storage.postgres import arrays
 
@@ -176,7 +177,7 @@ class Indexer:
     def __init__(self, url: str) -> None:
         self._conn = connect(url)
         self._unzip = zstandard.ZstdDecompressor()
-        self._zip = zstandard.ZstdCompressor(level=1)
+        self._zip = packing.new_packer()
         self._known: dict[int, tuple[int, set[bytes]]] = {}  # account: epoch, words
         self._after = -1  # the last account that was served
         self.has_more = False  # the last batch ended at its bounds, not at the queue's end
