@@ -1,7 +1,9 @@
 """Intake: which messages are examined together, and that nobody waits for what does not come."""
 
 import asyncio
+import mmap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -71,12 +73,20 @@ async def test_what_does_not_come_is_not_waited_for_long() -> None:
     assert groups.seen == [[b"1", b"2"]]
 
 
-async def test_who_is_no_longer_under_way_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_waits_for_those_that_are_under_way_when_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "WAIT_SECONDS", PATIENCE * 10)
     groups = Groups()
     groups.intake.expect(20)
     groups.intake.expect(-18)
     assert await _all(groups.put(b"1")) == [b"1"]
+
+
+async def test_what_nobody_expected_makes_groups_too() -> None:
+    groups = Groups()
+    groups.intake.expect(2)
+    raws = [b"%d" % number for number in range(2 * intake.TOGETHER)]
+    assert await _all(groups.put(*raws)) == raws
+    assert max(map(len, groups.seen)) == intake.TOGETHER
 
 
 async def test_a_group_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +114,7 @@ async def test_the_next_group_begins_after_the_callers_of_the_first_went_on() ->
 
     async def call(raw: bytes) -> None:
         await groups.intake.examine(Incoming(raw, ""))
-        loop.call_soon(sent.append, (raw, len(groups.seen)))  # as the link to the writer does
+        loop.call_soon(lambda: sent.append((raw, len(groups.seen))))  # as the link to the writer does
 
     async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         for raw in (b"1", b"2", b"3", b"4"):
@@ -120,6 +130,31 @@ async def test_one_that_cannot_be_examined_harms_no_other() -> None:
     good, bad, other = await _all(groups.put(b"good", b"bad", b"other"))
     assert (good, other) == (b"good", b"other")
     assert isinstance(bad, ValueError)
+
+
+async def test_who_gets_no_answer_is_told() -> None:
+    groups = Groups()
+    groups.intake = Intake(lambda messages: cast("list[Examined]", [one.raw for one in messages][:1]))
+    groups.intake.expect(6)
+    assert await _all(groups.put(b"1", b"2", b"3")) == [b"1", b"2", b"3"], "each alone"
+
+
+async def test_the_bytes_of_one_whose_caller_has_gone_are_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "mail").write_bytes(b"gone")
+    groups = Groups()
+    groups.intake.expect(6)
+    with (tmp_path / "mail").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        groups.intake.examine(Incoming(mapped, "")).cancel()
+    assert await _all(groups.put(b"1", b"2", b"3")) == [b"1", b"2", b"3"]
+
+
+async def test_the_clock_is_stopped_when_a_group_is_full() -> None:
+    groups = Groups()
+    groups.intake.expect(6)
+    futures = groups.put(b"1", b"2", b"3")
+    assert groups.intake._timer is None
+    await _all(futures)
+    assert groups.seen == [[b"1", b"2", b"3"]]
 
 
 async def test_one_whose_caller_has_gone_is_left_out() -> None:

@@ -5,7 +5,7 @@ import re
 import shutil
 import smtplib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -18,7 +18,9 @@ from restante.core.tracking import Query
 from restante.net import certificates
 from restante.runtime import Runtime
 from restante.schema.connections import ReadConn
-from restante.services import authentication, retrieval
+from restante.services import authentication, intake, retrieval, storing
+from restante.services.intake import Incoming
+from restante.services.storing import Examined
 from restante.smtp.port import Settings
 from restante.smtp.server import Listener, serve
 from restante.smtp.transaction import DRAIN_BYTES
@@ -365,6 +367,36 @@ async def test_a_message_that_was_here_before_is_a_loop(site: Site) -> None:
     assert (await client.say("DATA")).startswith("354 ")
     assert (await client.say("Delivered-To: ann@red.test\r\n\r\nx\r\n.")).startswith("554 5.4.6")
     await client.quit()
+
+
+async def test_what_several_peers_send_at_a_time_is_examined_together(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From DATA to the answer a message is expected; one whose peer goes away no longer is."""
+    monkeypatch.setattr(intake, "WAIT_SECONDS", 3600.0)
+    seen: list[int] = []
+
+    def examine(messages: Sequence[Incoming]) -> list[Examined]:
+        seen.append(len(messages))
+        return storing.examine_all(4096, messages)
+
+    monkeypatch.setattr(site.rt.intake, "_examine", examine)
+    gone, *clients = [await connect(site.reception) for _ in range(5)]
+    for client in (gone, *clients):
+        for line in ("MAIL FROM:<x@elsewhere.test>", "RCPT TO:<ann@red.test>"):
+            assert (await client.say(line)).startswith("250 ")
+        assert (await client.say("DATA")).startswith("354 ")
+    assert site.rt.intake._expected == 5
+    await gone.close()
+    async with asyncio.timeout(60):
+        while site.rt.intake._expected == 5:  # noqa: ASYNC110 - nothing tells when it falls
+            await asyncio.sleep(0.01)
+    answers = await asyncio.gather(*(client.say("Subject: x\r\n\r\ntext\r\n.") for client in clients))
+    assert all(answer.startswith("250 ") for answer in answers)
+    assert (seen[0], sum(seen)) == (2, 4)
+    for client in clients:
+        await client.quit()
+    assert site.rt.intake._expected == 0
 
 
 async def test_refusals_count_for_domains_of_ours(site: Site) -> None:

@@ -25,6 +25,14 @@ class Incoming(NamedTuple):
     envelope_sender: str
 
 
+class _Waiting(NamedTuple):
+    """A message, and who waits for what is found out about it. Its bytes may be gone when its caller is."""
+
+    message: Incoming
+    size: int
+    future: "asyncio.Future[Examined]"
+
+
 class Intake:
     """Gathers messages for ``examine``, which takes some of them and returns as much about each.
 
@@ -36,7 +44,7 @@ class Intake:
         self._examine = examine
         self._loop = asyncio.get_running_loop()
         self._expected = 0
-        self._waiting: list[tuple[Incoming, asyncio.Future[Examined]]] = []
+        self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_due = False
@@ -44,14 +52,14 @@ class Intake:
     def expect(self, messages: int) -> None:
         """So many more messages (or fewer, when negative) are under way: their bytes arrive or they wait for an answer.
 
-        It only decides how many are waited for.
+        It only decides for how many the next message waits; what waits already stays as it is.
         """
         self._expected += messages
 
     def examine(self, message: Incoming) -> "asyncio.Future[Examined]":
         """Examine a message with those that come along."""
         future: asyncio.Future[Examined] = self._loop.create_future()
-        self._waiting.append((message, future))
+        self._waiting.append(_Waiting(message, len(message.raw), future))
         self._waiting_bytes += len(message.raw)
         if self._expected < 2 and len(self._waiting) == 1:
             self._work()
@@ -61,7 +69,8 @@ class Intake:
 
     @property
     def _wanted(self) -> int:
-        return max(1, min(self._expected // 2, TOGETHER))
+        under_way = max(self._expected, len(self._waiting))  # not all are expected: what programs send is not
+        return max(1, min(under_way // 2, TOGETHER))
 
     def _plan(self) -> None:
         """See to it that what waits is worked on: soon when there is enough of it, otherwise a little later."""
@@ -69,42 +78,53 @@ class Intake:
             return
         if len(self._waiting) >= self._wanted or self._waiting_bytes >= TOGETHER_BYTES:
             self._is_due = True
+            self._stop_timer()
             # What was examined just now goes to the writer first: its callers go on in the next turn of the loop, and
             # their calls leave at the end of that.
             self._loop.call_soon(self._loop.call_soon, self._work)
         elif self._timer is None:
             self._timer = self._loop.call_later(WAIT_SECONDS, self._work)
 
-    def _work(self) -> None:
-        self._is_due = False
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        taken = self._take()
-        messages = [message for message, _ in taken]
-        try:
-            examined = self._examine(messages)
-        except Exception:  # noqa: BLE001 - it is one message's; the others are not to suffer
-            for message, future in taken:
-                self._examine_alone(message, future)
-        else:
-            for (_, future), found in zip(taken, examined, strict=True):
-                future.set_result(found)
-        self._plan()
 
-    def _take(self) -> "list[tuple[Incoming, asyncio.Future[Examined]]]":
+    def _work(self) -> None:
+        self._is_due = False
+        self._stop_timer()
+        taken = self._take()
+        try:
+            if taken:
+                self._examine_together(taken)
+        finally:
+            self._plan()
+
+    def _take(self) -> list[_Waiting]:
         """The next group, without those whose caller has gone."""
+        waiting = [each for each in self._waiting if not each.future.done()]
         count = size = 0
-        for message, _ in self._waiting[: self._wanted]:
+        for each in waiting[: self._wanted]:
             if size >= TOGETHER_BYTES:
                 break
-            count, size = count + 1, size + len(message.raw)
-        taken, self._waiting = self._waiting[:count], self._waiting[count:]
-        self._waiting_bytes -= size
-        return [each for each in taken if not each[1].done()]
+            count, size = count + 1, size + each.size
+        self._waiting = waiting[count:]
+        self._waiting_bytes = sum([each.size for each in self._waiting])
+        return waiting[:count]
 
-    def _examine_alone(self, message: Incoming, future: "asyncio.Future[Examined]") -> None:
+    def _examine_together(self, taken: Sequence[_Waiting]) -> None:
         try:
-            future.set_result(self._examine([message])[0])
+            examined = self._examine([each.message for each in taken])
+            for each, found in zip(taken, examined, strict=True):
+                each.future.set_result(found)
+        except Exception:  # noqa: BLE001 - it is one message's; the others are not to suffer
+            for each in taken:
+                if not each.future.done():
+                    self._examine_alone(each)
+
+    def _examine_alone(self, one: _Waiting) -> None:
+        try:
+            (found,) = self._examine([one.message])
+            one.future.set_result(found)
         except Exception as error:  # noqa: BLE001 - its caller is told
-            future.set_exception(error)
+            one.future.set_exception(error)

@@ -96,7 +96,7 @@ class Link(asyncio.Protocol):
         self._signals = signals
         self._buffer = bytearray()
         self._next = READY
-        self._leaving: list[bytes] = []
+        self._leaving: list[tuple[int, bytes]] = []
         self.waiting: dict[int, asyncio.Future[Any]] = {}
         self._loop = loop = asyncio.get_running_loop()  # to ask for it is a system call
         self.ready: asyncio.Future[Any] = loop.create_future()
@@ -116,13 +116,22 @@ class Link(asyncio.Protocol):
         self.waiting[self._next] = future
         if not self._leaving:
             self._loop.call_soon(self._send)
-        self._leaving.append(data)
+        self._leaving.append((self._next, data))
         return future
 
     def _send(self) -> None:
         leaving, self._leaving = self._leaving, []
-        if leaving and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(calls(leaving))
+        if not leaving or self._transport is None or self._transport.is_closing():
+            return  # who waits is told when the connection is lost
+        try:
+            self._transport.write(calls([data for _, data in leaving]))
+        except Exception as error:  # noqa: BLE001 - no memory for the frame, say: each caller is told
+            for number, _ in leaving:
+                future = self.waiting.pop(number)
+                if not future.done():
+                    future.set_exception(
+                        Unavailable(f"the writer cannot be called: {error}", code="storage_unavailable")
+                    )
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

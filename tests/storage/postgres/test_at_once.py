@@ -47,6 +47,8 @@ def _numbers(conn: ReadConn, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
     _together.append(len(arguments))
     if ("bug",) in arguments:
         raise ValueError("one of them")
+    if ("slow",) in arguments:
+        slow_pid(conn, 0.2)
     return [Conflict("no") if name == "wrong" else (name, pid(conn)) for (name,) in arguments]
 
 
@@ -117,10 +119,33 @@ async def test_calls_of_one_turn_go_to_threads_where_the_server_is_slow(
     readers: Readers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = await _run(readers, pid)
-    monkeypatch.setattr(at_once, "ATTEMPT_SECONDS", 0.0)
-    found = await asyncio.gather(*(_run(readers, number, name) for name in ("a", "b", "c")))
-    assert [name for name, _ in found] == ["a", "b", "c"]
+    monkeypatch.setattr(at_once, "ATTEMPT_SECONDS", 0.001)
+    found = await asyncio.gather(*(_run(readers, number, name) for name in ("a", "slow", "c")))
+    assert [name for name, _ in found] == ["a", "slow", "c"]
     assert own not in [other for _, other in found]
+
+
+async def test_callers_are_told_when_their_calls_cannot_even_be_tried(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AtOnce, "run", refuse)
+        tried = asyncio.gather(*(_run(readers, number, name) for name in ("a", "b")), return_exceptions=True)
+        found = await asyncio.wait_for(tried, 60)
+    assert [str(one) for one in found] == ["can't start new thread"] * 2
+    assert await _run(readers, number, "c") == ("c", await _run(readers, pid))
+
+
+async def test_closing_answers_what_was_gathered(readers: Readers) -> None:
+    asked = [asyncio.create_task(_run(readers, number, name)) for name in ("a", "b")]
+    readers._gathered.clear()
+    await asyncio.sleep(0)
+    assert readers._gathered
+    readers.close()
+    assert [name for name, _ in await asyncio.wait_for(asyncio.gather(*asked), 60)] == ["a", "b"]
 
 
 async def test_errors_are_the_callers(readers: Readers) -> None:

@@ -85,7 +85,11 @@ class Readers:
         gathered, self._gathered = self._gathered, {}
         for calls in gathered.values():
             for start in range(0, len(calls), GROUP_CALLS):
-                self._run_at_once(calls[start : start + GROUP_CALLS])
+                some = calls[start : start + GROUP_CALLS]
+                try:
+                    self._run_at_once(some)
+                except Exception as error:  # noqa: BLE001 - nobody else would tell the callers
+                    _answer([(call, (None, error)) for call in some])
 
     def _run_at_once(self, calls: list[_Call]) -> None:
         """Calls of one function, here if the server is quick enough."""
@@ -111,6 +115,7 @@ class Readers:
 
     def close(self) -> None:
         """Wait for what is under way and close the connections."""
+        self._run_gathered()
         self._at_once.close()
         for waiting in (self._quick, self._scans):
             for _ in range(max(QUICK_THREADS, SCAN_THREADS)):
@@ -229,8 +234,8 @@ def _several(calls: list[_Call], conn: Connection) -> list[reads.Outcome]:
             return [(None, value) if isinstance(value, RestanteError) else (value, None) for value in values]
         except reads.Unfinished:
             raise
-        except Exception:  # noqa: BLE001, S110 - whoever's it is: alone each gets its own
-            pass
+        except Exception as error:  # noqa: BLE001 - whoever's it is: alone each gets its own
+            _log.warning("reads run alone: %s: %s", type(error).__name__, error)
     return [reads.run(conn, call.fn, call.args, call.kwargs) for call in calls]
 
 
