@@ -1,7 +1,7 @@
 """Intake: messages that come at nearly the same time are examined together.
 
-While ten go through a stage one after the other, its code and tables stay in the processor's caches: each takes a fifth
-less time. They also go to the writer as one group, and while it commits that, the next ones are examined (ADR 0023).
+When ten go through a stage one after the other each takes a fifth less time. They also go to the writer as one group,
+and while it commits that, the next ones are examined (ADR 0023).
 """
 
 import asyncio
