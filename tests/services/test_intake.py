@@ -132,7 +132,7 @@ async def test_one_that_cannot_be_examined_harms_no_other() -> None:
     assert isinstance(bad, ValueError)
 
 
-async def test_who_gets_no_answer_is_told() -> None:
+async def test_where_an_answer_is_missing_each_is_examined_alone() -> None:
     groups = Groups()
     groups.intake = Intake(lambda messages: cast("list[Examined]", [one.raw for one in messages][:1]))
     groups.intake.expect(6)

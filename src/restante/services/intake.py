@@ -45,7 +45,6 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self._expected = 0
         self._waiting: list[_Waiting] = []
-        self._waiting_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_due = False
 
@@ -60,7 +59,6 @@ class Intake:
         """Examine a message with those that come along."""
         future: asyncio.Future[Examined] = self._loop.create_future()
         self._waiting.append(_Waiting(message, len(message.raw), future))
-        self._waiting_bytes += len(message.raw)
         if self._expected < 2 and len(self._waiting) == 1:
             self._work()
         else:
@@ -76,7 +74,8 @@ class Intake:
         """See to it that what waits is worked on: soon when there is enough of it, otherwise a little later."""
         if self._is_due or not self._waiting:
             return
-        if len(self._waiting) >= self._wanted or self._waiting_bytes >= TOGETHER_BYTES:
+        size = sum([each.size for each in self._waiting])
+        if len(self._waiting) >= self._wanted or size >= TOGETHER_BYTES:
             self._is_due = True
             self._stop_timer()
             # What was examined just now goes to the writer first: its callers go on in the next turn of the loop, and
@@ -109,7 +108,6 @@ class Intake:
                 break
             count, size = count + 1, size + each.size
         self._waiting = waiting[count:]
-        self._waiting_bytes = sum([each.size for each in self._waiting])
         return waiting[:count]
 
     def _examine_together(self, taken: Sequence[_Waiting]) -> None:
