@@ -1,4 +1,4 @@
-"""How messages and their texts are packed: zstd, with parameters for small inputs."""
+"""How messages and their texts are packed: zstd, small inputs by the parameters of large ones."""
 
 import zstandard
 
